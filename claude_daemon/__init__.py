@@ -1,0 +1,1 @@
+"""claude-daemon: what Claude Code does on your computer, on your loudspeaker and on your own devices."""
