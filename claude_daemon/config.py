@@ -120,10 +120,13 @@ class ProjectSettings:
 class SpeechSettings:
     queue: int = setting(50, "utterances waiting; the oldest that is not urgent goes first")
     utterance_timeout_s: float = setting(10.0, "making or probing one piece of speech: engines hang")
-    play_timeout_s: float = setting(60.0, "playing one piece of speech: devices hang")
+    play_timeout_s: float = setting(10.0, "playing may take this much longer than the sound: devices hang")
     chunk_characters: int = setting(1_000, "one child's share; engines lose longer texts")
     retry_s: float = setting(30.0, "after a failure the engine is tried again this much later")
-    player: str = setting("", "command that plays a WAV file given as its last argument; empty: found on PATH")
+    retry_longest_s: float = setting(600.0, "unasked tries come ever more rarely, up to this distance")
+    player: str = setting(
+        "", "command that plays a WAV file given as its last argument; empty: found on PATH"
+    )
     rate: int = setting(0, "words a minute; 0 leaves the engine's own")
 
 
@@ -169,6 +172,9 @@ class Value:
     why: str
 
 
+_GROUP_NAMES = ("server", "security", "rate", "storage", "terminal", "projects", "speech", "chat", "log")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     folders: Folders
@@ -202,9 +208,7 @@ class Settings:
 
 
 GROUPS: dict[str, type[Any]] = {
-    name: kind
-    for name, kind in get_type_hints(Settings).items()
-    if dataclasses.is_dataclass(kind) and name != "folders"
+    name: kind for name, kind in get_type_hints(Settings).items() if name in _GROUP_NAMES
 }
 
 

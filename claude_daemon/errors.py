@@ -54,15 +54,13 @@ class DaemonError(Exception):
 class InvalidError(DaemonError):
     """The request cannot mean anything here; `path` names the field that is wrong."""
 
-    code = "invalid"
+    code: ClassVar[Code] = "invalid"
 
     def __init__(
         self, message: str, *, path: list[str | int] | None = None, kind: str = "", reason: str = ""
     ) -> None:
         super().__init__(message)
-        self._detail = (
-            [] if path is None else [{"message": reason or message, "path": path, "type": kind}]
-        )
+        self._detail = [] if path is None else [{"message": reason or message, "path": path, "type": kind}]
 
     @property
     def details(self) -> list[dict[str, Any]]:
@@ -72,13 +70,13 @@ class InvalidError(DaemonError):
 class TooLargeError(InvalidError):
     """A field is over its limit."""
 
-    code = "too_large"
+    code: ClassVar[Code] = "too_large"
 
 
 class RateLimitedError(DaemonError):
     """More events than the bucket holds."""
 
-    code = "rate_limited"
+    code: ClassVar[Code] = "rate_limited"
 
     def __init__(self, retry_after_ms: int) -> None:
         super().__init__("Rate limit exceeded")
@@ -92,7 +90,7 @@ class RateLimitedError(DaemonError):
 class UnauthenticatedError(DaemonError):
     """No credential came with the connection."""
 
-    code = "unauthenticated"
+    code: ClassVar[Code] = "unauthenticated"
 
     def __init__(self) -> None:
         super().__init__("Authentication required")
@@ -101,7 +99,7 @@ class UnauthenticatedError(DaemonError):
 class TokenInvalidError(DaemonError):
     """The credential is not one of ours, or not for this."""
 
-    code = "token_invalid"
+    code: ClassVar[Code] = "token_invalid"
 
     def __init__(self) -> None:
         super().__init__("Invalid authentication token")
@@ -110,31 +108,31 @@ class TokenInvalidError(DaemonError):
 class TokenExpiredError(TokenInvalidError):
     """The credential was ours; its time is over."""
 
-    code = "token_expired"
+    code: ClassVar[Code] = "token_expired"
 
 
 class DeviceRevokedError(TokenInvalidError):
     """The device that this credential belongs to was revoked."""
 
-    code = "device_revoked"
+    code: ClassVar[Code] = "device_revoked"
 
 
 class ForbiddenError(DaemonError):
     """The caller is known, but its scopes do not cover this."""
 
-    code = "forbidden"
+    code: ClassVar[Code] = "forbidden"
 
 
 class NotFoundError(DaemonError):
     """Nothing here has that id or path."""
 
-    code = "not_found"
+    code: ClassVar[Code] = "not_found"
 
 
 class ConflictError(DaemonError):
     """The world is not as the caller believes."""
 
-    code = "conflict"
+    code: ClassVar[Code] = "conflict"
 
 
 class OutcomeUnknownError(ConflictError):
@@ -166,55 +164,55 @@ class FileChangedError(ConflictError):
 class OutsideProjectError(DaemonError):
     """The path does not lie in a registered project."""
 
-    code = "outside_project"
+    code: ClassVar[Code] = "outside_project"
 
 
 class ProtectedPathError(DaemonError):
     """The path is one that later runs or redirects something; clients do not write there."""
 
-    code = "protected_path"
+    code: ClassVar[Code] = "protected_path"
 
 
 class ReadOnlyError(DaemonError):
     """The file, the folder or its file system cannot be written."""
 
-    code = "read_only"
+    code: ClassVar[Code] = "read_only"
 
 
 class BusyError(DaemonError):
     """A bounded resource is full; the caller may try again."""
 
-    code = "busy"
+    code: ClassVar[Code] = "busy"
 
 
 class SandboxUnavailableError(DaemonError):
     """Nothing here can confine a command, so none is run."""
 
-    code = "sandbox_unavailable"
+    code: ClassVar[Code] = "sandbox_unavailable"
 
 
 class AssistantUnavailableError(DaemonError):
     """The assistant is configured but did not answer."""
 
-    code = "assistant_unavailable"
+    code: ClassVar[Code] = "assistant_unavailable"
 
 
 class TimeoutExpiredError(DaemonError):
     """Something took longer than its limit."""
 
-    code = "timeout"
+    code: ClassVar[Code] = "timeout"
 
 
 class CancelledByRequestError(DaemonError):
     """A person or program ended it."""
 
-    code = "cancelled"
+    code: ClassVar[Code] = "cancelled"
 
 
 class StorageFullError(DaemonError):
     """The disk has no room; nothing was written, nothing acknowledged was lost."""
 
-    code = "storage_full"
+    code: ClassVar[Code] = "storage_full"
 
 
 class StorageUnusableError(DaemonError):

@@ -1,0 +1,1 @@
+"""One road in (dispatch), one road out (hub and log)."""
