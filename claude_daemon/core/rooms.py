@@ -110,7 +110,8 @@ class Rooms:
         project_id = request.project_id
         if not self._projects.known(project_id):
             raise NotFoundError(
-                f"there is no project {project_id!r}; add it with: claude-daemon projects add PATH --id {project_id}"
+                f"there is no project {project_id!r}; "
+                f"add it with: claude-daemon projects add PATH --id {project_id}"
             )
         _remember(self._current_project, caller.device_id, project_id)
         stream = project_stream(project_id)
