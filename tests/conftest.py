@@ -1,9 +1,13 @@
 """What every test may use.  The large counts that the project promises are taken with `--full`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import hypothesis
 import pytest
+
+from daemon import Daemon, running
 
 hypothesis.settings.register_profile("small", max_examples=100, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("full", max_examples=5_000, deadline=None)
@@ -22,3 +26,16 @@ def count(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
     """`count(20, 200)` is 20, and 200 with `--full`."""
     full = bool(request.config.getoption("--full"))
     return lambda small, large: large if full else small
+
+
+@pytest.fixture
+def start_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """`start_daemon(RATE_LIMIT_POINTS="5")`: a real daemon with these settings, for one test."""
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(running(tmp_path / "home", **settings))
+
+
+@pytest.fixture
+def daemon(start_daemon: Callable[..., Daemon]) -> Daemon:
+    """A real daemon with default settings, for one test."""
+    return start_daemon()
