@@ -18,14 +18,16 @@ import platformdirs
 
 from claude_daemon.errors import SettingError
 
-KNOWN_DEFAULT_SECRETS = frozenset({
-    "your-secret-key-change-this-in-production",
-    "your-super-secret-jwt-key-change-this-in-production",
-    "your-secret-key",
-    "change-me",
-    "changeme",
-    "secret",
-})
+KNOWN_DEFAULT_SECRETS = frozenset(
+    {
+        "your-secret-key-change-this-in-production",
+        "your-super-secret-jwt-key-change-this-in-production",
+        "your-secret-key",
+        "change-me",
+        "changeme",
+        "secret",
+    }
+)
 MIN_SECRET_CHARACTERS = 32  # 256 bits of an HS256 key, were each character a byte of it
 
 
@@ -60,7 +62,9 @@ class SecuritySettings:
     jwt_secret_previous: str = setting(
         "", "still accepted while clients change over", env="JWT_SECRET_PREVIOUS", secret=True
     )
-    keyring: bool = setting(True, "false keeps secrets in a 0600 file at once, for machines without a keyring")
+    keyring: bool = setting(
+        True, "false keeps secrets in a 0600 file at once, for machines without a keyring"
+    )
     keyring_timeout_s: float = setting(3.0, "a locked keyring may wait for ever; then the file is used")
     token_ttl_s: int = setting(2_592_000, "30 days: a program's token, when no --ttl is given")
 
@@ -134,13 +138,16 @@ class SpeechSettings:
 class ChatSettings:
     claude_api_key: str = setting("", "makes the Claude API answer", env="CLAUDE_API_KEY", secret=True)
     base_url: str = setting("", "another Messages API address", env="ANTHROPIC_BASE_URL")
-    model: str = setting("claude-sonnet-4-5", "the model that answers")
+    model: str = setting("claude-sonnet-5-5", "the model that answers; the 4-5 ends in November 2026")
     max_tokens: int = setting(4_096, "length of one reply")
     context_messages: int = setting(50, "messages of the session sent along")
     context_characters: int = setting(200_000, "and their length together, the newest first")
-    retries: int = setting(2, "of the SDK, with its own pauses, before a failure is shown")
-    timeout_s: float = setting(600.0, "one reply from first to last byte")
+    retries: int = setting(2, "of a request that got no word of a reply, before its failure is shown")
+    retry_longest_s: float = setting(8.0, "an API that asks for a longer pause is not waited for: it is said")
+    connect_timeout_s: float = setting(10.0, "reaching the API")
+    timeout_s: float = setting(600.0, "one reply from asking to its last byte, retries included")
     replies: int = setting(8, "replies being written at once; one a session")
+    waiting: int = setting(100, "sessions waiting for their turn; beyond, they are answered `busy`")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +283,10 @@ def check(settings: Settings) -> Settings:
         for each in fields(kind):
             value = getattr(getattr(settings, group), each.name)
             zero_is_a_choice = (group, each.name) in {
-                ("server", "port"), ("speech", "rate"), ("storage", "commit_window_ms"), ("chat", "retries")
+                ("server", "port"),
+                ("speech", "rate"),
+                ("storage", "commit_window_ms"),
+                ("chat", "retries"),
             }
             if type(value) in (int, float) and (value < 0 or (value == 0 and not zero_is_a_choice)):
                 raise SettingError(f"{group}.{each.name} must be above 0, it is {value}")

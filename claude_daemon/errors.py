@@ -192,9 +192,23 @@ class SandboxUnavailableError(DaemonError):
 
 
 class AssistantUnavailableError(DaemonError):
-    """The assistant is configured but did not answer."""
+    """The assistant is configured but did not answer; `retry_after_ms` is its own wish."""
 
     code: ClassVar[Code] = "assistant_unavailable"
+
+    def __init__(self, message: str, *, retry_after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        return {} if self.retry_after_ms is None else {"retryAfterMs": self.retry_after_ms}
+
+
+class AssistantRateLimitedError(AssistantUnavailableError):
+    """The assistant's own limit is reached, not one of the daemon's."""
+
+    code: ClassVar[Code] = "rate_limited"
 
 
 class TimeoutExpiredError(DaemonError):

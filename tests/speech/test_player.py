@@ -3,12 +3,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from fakes import Loudspeaker, files_in
 
 from claude_daemon.config import SpeechSettings
 from claude_daemon.speech import wav
 from claude_daemon.speech.child import SpeechError
 from claude_daemon.speech.player import PLAYERS, Player
+from fakes import Loudspeaker, files_in
 
 FAILING = ("sh", "-c", "echo 'audio open error: No such device' >&2; exit 1")
 

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from fakes import Loudspeaker, files_in, gone, until
 
 from claude_daemon.config import SpeechSettings
 from claude_daemon.lib.tasks import Supervisor
 from claude_daemon.speech.player import Player
 from claude_daemon.speech.speaker import Speaker
 from claude_daemon.speech.voice import WORKER, WorkerVoice
+from fakes import Loudspeaker, files_in, gone, until
 
 # An engine whose sound is the text itself, and which behaves as the file `mode` says.
 WORKER_THAT_TELLS = """\

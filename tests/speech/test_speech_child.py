@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes import gone, until
 
 from claude_daemon.speech import child
 from claude_daemon.speech.child import Ended, SpeechError
+from fakes import gone, until
 
 
 def python(code: str) -> list[str]:

@@ -6,11 +6,11 @@ import wave
 from pathlib import Path
 
 import pytest
-from fakes import files_in
 
 from claude_daemon.config import SpeechSettings
 from claude_daemon.speech.child import SpeechError
 from claude_daemon.speech.voice import WORKER, WorkerVoice
+from fakes import files_in
 
 WITHOUT_ESPEAK = (
     "import ctypes, runpy\n"

@@ -1,0 +1,1 @@
+"""Conversations: messages kept in step between devices, and an assistant that answers them."""
