@@ -205,6 +205,8 @@ class Store:
     # Opening.
 
     def _open(self) -> sa.Engine:
+        with contextlib.suppress(OSError):  # SQLite says it better, with the reason
+            self.path.touch(mode=0o600)  # its companions get the same mode
         engine = sa.create_engine(
             f"sqlite:///{self.path}",
             connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
@@ -253,6 +255,7 @@ class Store:
                     f"{tables.HEAD}); it is kept as it is: install the newer version again"
                 ) from None
         with engine.begin() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # the driver itself begins none for DDL
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 

@@ -1,0 +1,225 @@
+"""The composition root: open everything in order of need; what is opened last is closed first.
+
+It knows everybody, nobody knows it.
+"""
+
+import asyncio
+import getpass
+import logging
+import os
+import secrets
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+import msgspec
+from aiohttp import web
+
+from claude_daemon.config import Settings
+from claude_daemon.core import logs
+from claude_daemon.core.dispatch import Dispatcher
+from claude_daemon.core.hub import Hub
+from claude_daemon.core.metrics import Metrics
+from claude_daemon.core.rooms import Rooms
+from claude_daemon.core.service import Caller
+from claude_daemon.core.status import Sources, Status
+from claude_daemon.errors import StartError
+from claude_daemon.gateway.http import Routes, bearer
+from claude_daemon.gateway.server import Server, is_local, local_caller
+from claude_daemon.gateway.sockets import Credentials, Sockets
+from claude_daemon.lib.files import private_folder, write_private
+from claude_daemon.lib.lock import Lock, LockedError
+from claude_daemon.lib.tasks import Supervisor
+from claude_daemon.protocol import notices, replies, requests
+from claude_daemon.protocol.model import UserId
+from claude_daemon.protocol.version import SERVER_VERSION
+from claude_daemon.security.devices import Devices
+from claude_daemon.security.tokens import Tokens
+from claude_daemon.security.vault import Vault
+from claude_daemon.storage.events import EventLog
+from claude_daemon.storage.once import Remembered
+from claude_daemon.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+SECRET = "jwt-secret"  # noqa: S105  its name in the vault
+GOODBYE = "claude-daemon is stopping"
+
+
+class Unplugged:
+    """TEMPORARY: parts that are still being built."""
+
+    def known(self, _project_id: str) -> bool:
+        return False
+
+
+@asynccontextmanager
+async def running(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Server]:
+    """Open everything in order of need.  What is opened last is closed first."""
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        metrics = Metrics()
+        store = await enter(Store(settings.storage, settings.folders.state))
+        supervisor = await enter(Supervisor())
+        vault = await _vault(settings)
+        devices = Devices(
+            store,
+            await _tokens(settings, vault),
+            user_id=UserId(getpass.getuser()),
+            token_ttl_s=settings.security.token_ttl_s,
+        )
+        await devices.load()
+        hub = Hub(EventLog(store))
+        dispatcher = Dispatcher(Remembered(store), metrics, settings.rate)
+        rooms = Rooms(hub, Unplugged(), "none")
+        sockets = Sockets(
+            settings=settings.server,
+            rate=settings.rate,
+            hub=hub,
+            rooms=rooms,
+            dispatcher=dispatcher,
+            metrics=metrics,
+            supervisor=supervisor,
+            credentials=Credentials(
+                devices.admit, local_caller(devices.local), devices.connected, devices.disconnected
+            ),
+        )
+        status = Status(
+            Sources(
+                clients=lambda: sockets.connected,
+                sessions=lambda: hub.audience("session:"),
+                devices=devices.listed,
+                projects=list,
+                terminal=lambda: replies.TerminalStatus(0, 0, 0, replies.Sandbox("none", "off", [])),
+                speech=lambda: replies.SpeechStatus(None, "unavailable", 0),
+                assistant=lambda: replies.AssistantStatus("none", False),
+                storage=lambda: replies.StorageStatus("sqlite", store.size()),
+                vault=lambda: vault.name,
+                problems=lambda: [each for each in (store.problem,) if each],
+            ),
+            metrics,
+        )
+        _answer(dispatcher, rooms, devices, status, stop)
+        devices.on_revoked.append(sockets.revoked)
+        routes = Routes(status, metrics, lambda request: _http_caller(devices, request))
+        server = await enter(Server(settings.server, settings.socket_path, sockets, routes))
+        routes.ready = True
+        try:
+            yield server
+        finally:
+            routes.ready = False
+            sockets.announce(notices.ServerShutdown(message=GOODBYE))
+            await sockets.close(1.0)
+
+
+def _answer(
+    dispatcher: Dispatcher, rooms: Rooms, devices: Devices, status: Status, stop: asyncio.Event
+) -> None:
+    """Say who answers what."""
+
+    async def daemon_stop(_caller: Caller, _request: requests.DaemonStop) -> None:
+        stop.set()
+
+    on = dispatcher.on
+    on(requests.JoinSession, rooms.join_session)
+    on(requests.JoinProject, rooms.join_project)
+    on(requests.JoinUser, rooms.join_user)
+    on(requests.LeaveSession, rooms.leave_session)
+    on(requests.LeaveProject, rooms.leave_project)
+    on(requests.ListSessions, rooms.list_sessions)
+    on(requests.DeviceList, devices.device_list)
+    on(requests.DeviceRename, devices.device_rename)
+    on(requests.DeviceRevoke, devices.device_revoke)
+    on(requests.TokenCreate, devices.token_create)
+    on(requests.SystemStatus, status.system_status)
+    on(requests.DaemonStop, daemon_stop)
+
+
+async def run(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Run until SIGINT, SIGTERM or `daemon_stop`; `ready` is told the address.
+
+    Raises `StartError` and other DaemonErrors when it cannot start, and what ended an essential part.
+    """
+    prepare(settings)
+    stop = asyncio.Event()
+    with _only_one(settings) as lock:
+        logs.set_up(settings.log, settings.folders.state, to_terminal=sys.stderr.isatty())
+        _on_signals(stop)
+        async with running(settings, stop) as server:
+            url = f"http://127.0.0.1:{server.port}"
+            lock.note(msgspec.json.encode({"pid": os.getpid(), "url": url}).decode())
+            log.info("ready", extra={"url": url, "version": SERVER_VERSION})
+            ready(url)
+            await stop.wait()
+            log.info("stopping")
+    log.info("stopped")
+
+
+def prepare(settings: Settings) -> None:
+    """Make the folders, ours alone."""
+    for folder in (
+        settings.folders.config,
+        settings.folders.state,
+        settings.folders.cache,
+        settings.folders.run,
+    ):
+        try:
+            private_folder(folder)
+        except OSError as error:
+            raise StartError(f"{folder} cannot be used: {error}") from None
+
+
+@contextmanager
+def _only_one(settings: Settings) -> Iterator[Lock]:
+    try:
+        with Lock(settings.folders.state / "daemon.lock") as lock:
+            yield lock
+    except LockedError as error:
+        raise StartError(f"claude-daemon runs already ({error.note or 'it is starting'})") from None
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # Windows: Ctrl-C arrives in the main thread only
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+
+
+async def _vault(settings: Settings) -> Vault:
+    folder = settings.folders.state
+    path = folder / "installation"
+    try:
+        installation = path.read_text("utf-8").strip()
+    except FileNotFoundError:
+        installation = str(uuid.uuid4())
+        write_private(path, installation.encode())
+    return await Vault.open(
+        folder,
+        installation=installation,
+        file_only=settings.file_vault,
+        keyring_timeout_s=settings.security.keyring_timeout_s,
+    )
+
+
+async def _tokens(settings: Settings, vault: Vault) -> Tokens:
+    """The secret is made at the first start; JWT_SECRET only adds tokens of the older server."""
+    secret = await vault.get(SECRET)
+    if secret is None:
+        secret = secrets.token_urlsafe(48)
+        await vault.set(SECRET, secret)
+    security = settings.security
+    return Tokens(
+        secret,
+        issuer=vault.installation,
+        legacy_secrets=[security.jwt_secret, security.jwt_secret_previous],
+    )
+
+
+def _http_caller(devices: Devices, request: web.Request) -> Caller:
+    if is_local(request):
+        return devices.local()
+    return devices.admit(bearer(request), request.remote or "")

@@ -1,0 +1,512 @@
+"""Socket.IO: from a client's packets to the dispatcher, and from deliveries to its transport.
+
+The one importer of socketio's server.  What the stock engine lacks is put around it here: a deadline for
+CONNECT, broadcasts encoded once, a cap on what waits for a client, a limit on requests under way, and a
+quiet close for packets that are not Socket.IO.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import engineio.packet
+import engineio.payload
+import socketio
+from aiohttp import web
+from engineio.async_drivers import aiohttp as engineio_aiohttp
+from socketio.exceptions import ConnectionRefusedError as Refused
+
+from claude_daemon.config import RateSettings, ServerSettings
+from claude_daemon.core.delivery import Delivery
+from claude_daemon.core.dispatch import Dispatcher
+from claude_daemon.core.hub import Hub
+from claude_daemon.core.metrics import Metrics
+from claude_daemon.core.ratelimit import Windows
+from claude_daemon.core.rooms import Rooms
+from claude_daemon.core.service import Caller
+from claude_daemon.errors import (
+    DaemonError,
+    InvalidError,
+    RateLimitedError,
+    TokenExpiredError,
+    TokenInvalidError,
+    UnauthenticatedError,
+)
+from claude_daemon.gateway.outbox import Outbox
+from claude_daemon.lib.tasks import Supervisor
+from claude_daemon.protocol import notices, replies, requests
+from claude_daemon.protocol.codec import decode_json, encode, refused
+from claude_daemon.protocol.model import DeviceId, Json, Notice, timestamp, wire_name
+from claude_daemon.protocol.version import PROTOCOL_VERSION, SERVER_VERSION
+
+log = logging.getLogger(__name__)
+
+PATH = "/socket.io/"
+PING_INTERVAL_S = 25
+PING_TIMEOUT_S = 20
+REQUESTS_AT_ONCE = 32  # of one client; the next one waits unread
+ATTACHMENTS = 10  # binary parts of one packet
+BURST_BYTES = 65_536  # handed to the transport at once; the rest still counts as waiting
+PAYLOAD_PACKETS = 1_000  # of one polling request; its bytes are limited too
+EXPIRY_WARNING_S = 60.0
+EXPIRY_GRACE_S = 10.0  # after expiry a client may still authenticate for this long
+GOODBYE_S = 0.5  # for a last packet to leave before the transport is closed
+MAX_TIMER_S = 86_400.0  # the loop's timers are not made for months
+
+# The stock engine logs tracebacks for what a client did wrong; we count it ourselves.
+_silent = logging.getLogger("claude_daemon.engineio")
+_silent.setLevel(logging.CRITICAL + 1)
+
+engineio.payload.Payload.max_decode_packets = PAYLOAD_PACKETS
+
+
+class _Json:
+    """msgspec in the shape of the json module, for python-socketio."""
+
+    @staticmethod
+    def dumps(value: Any, **_options: Any) -> str:
+        return encode(value).decode()
+
+    @staticmethod
+    def loads(text: str | bytes) -> Any:
+        return decode_json(text)
+
+
+class _Queue(asyncio.Queue[Any]):
+    """The engine's queue of packets, counted by the client's outbox and handed over in small bursts."""
+
+    def __init__(self, outbox: Outbox, drained: asyncio.Event) -> None:
+        super().__init__()
+        self._outbox = outbox
+        self._drained = drained
+        self._burst = 0
+
+    async def get(self) -> Any:
+        self._burst = 0
+        return await super().get()
+
+    def get_nowait(self) -> Any:
+        if self._burst >= BURST_BYTES:
+            raise asyncio.QueueEmpty
+        packet = super().get_nowait()
+        if isinstance(packet, _Packet):
+            size = packet.size
+            self._burst += size
+            self._outbox.drain(size)
+            if not self._outbox.congested:
+                self._drained.set()
+        return packet
+
+
+class _Packet(engineio.packet.Packet):  # type: ignore[misc]  # engineio has no types
+    """A message that is encoded already."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(engineio.packet.MESSAGE, text)
+        self.encode_cache = f"4{text}"
+        self.size = len(text)
+
+
+class _WebSocket(engineio_aiohttp.WebSocket):  # type: ignore[misc]  # engineio has no types
+    """aiohttp's websocket without compression, closed in order whatever a client sends."""
+
+    async def __call__(self, environ: dict[str, Any]) -> web.WebSocketResponse:
+        request = environ["aiohttp.request"]
+        engine_socket = self.handler.__self__
+        engine_socket.transport = request.transport
+        self.environ = environ
+        self._sock = web.WebSocketResponse(max_msg_size=self.server.max_http_buffer_size, compress=False)
+        await self._sock.prepare(request)
+        try:
+            await self.handler(self)
+        except Exception:  # noqa: BLE001  the engine fails in many ways on packets that aren't Engine.IO
+            engine_socket.queue.put_nowait(None)
+            await engine_socket.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_ERROR)
+            await self._sock.close(code=1002)
+        return self._sock
+
+
+class SocketConnection:
+    """One client's socket; `core.service.Connection` for the rest of the daemon."""
+
+    def __init__(self, engine_socket: Any, settings: ServerSettings, drop: Callable[[], None]) -> None:
+        self.caller: Caller | None = None
+        """Whose socket it is; None before CONNECT was accepted and after the client left."""
+        self.slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        self._socket = engine_socket
+        self._drop = drop
+        self._timers: list[asyncio.TimerHandle] = []
+        self._outbox = Outbox(settings)
+        self._drained = asyncio.Event()
+        queue = _Queue(self._outbox, self._drained)
+        while not engine_socket.queue.empty():
+            queue.put_nowait(engine_socket.queue.get_nowait())
+        engine_socket.queue = queue
+
+    # What the core sees.
+
+    @property
+    def device_id(self) -> DeviceId:
+        assert self.caller is not None
+        return self.caller.device_id
+
+    @property
+    def closed(self) -> bool:
+        return self.caller is None or self._broken
+
+    @property
+    def congested(self) -> bool:
+        return self._outbox.congested
+
+    async def drained(self) -> None:
+        while self._outbox.congested and not self.closed:
+            self._drained.clear()
+            await self._drained.wait()
+
+    def offer(self, delivery: Delivery) -> None:
+        if self.closed:
+            return
+        own = delivery.carries_client_id(self.device_id)
+        packet = delivery.packets.get(own)
+        if packet is None:
+            payload = delivery.payload(with_client_id=own).decode()
+            packet = delivery.packets[own] = _Packet(f'2["{delivery.name}",{payload}]')
+        self._put(packet)
+
+    # What the server says.
+
+    def say(self, event: Notice) -> None:
+        """Offer an event that is for this socket alone."""
+        self._put(_Packet(f'2["{wire_name(type(event))}",{encode(event).decode()}]'))
+
+    def answer(self, number: int | None, reply: Json) -> None:
+        """The ack, or, where none was asked for, an `error` event if there is an error."""
+        if number is not None:
+            self._put(_Packet(f"3{number}[{encode(reply).decode()}]"))
+        elif not reply["ok"]:
+            self._put(_Packet(f'2["error",{encode(reply["error"]).decode()}]'))
+
+    def at(self, seconds: float, act: Callable[[], None]) -> None:
+        """Do something later, unless the client leaves before."""
+        self._timers.append(asyncio.get_running_loop().call_later(max(0.0, seconds), act))
+
+    def unset_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    def revoke(self) -> None:
+        """Send DISCONNECT, after which a client doesn't come back by itself, then close."""
+        self._put(_Packet("1"))
+        asyncio.get_running_loop().call_later(GOODBYE_S, self.abort)
+
+    def close(self) -> None:
+        """Let what waits leave, then close the transport; the client comes back by itself."""
+        if self._broken:
+            return
+        if self._socket.upgraded:
+            self._socket.queue.put_nowait(None)
+        else:
+            self._socket.queue.put_nowait(engineio.packet.Packet(engineio.packet.CLOSE))
+        asyncio.get_running_loop().call_later(GOODBYE_S, self.abort)
+
+    def abort(self) -> None:
+        """Close the transport now, whatever waits."""
+        transport = getattr(self._socket, "transport", None)
+        if transport is not None:
+            transport.abort()
+        self._drained.set()
+        self._drop()
+
+    def left(self) -> None:
+        """The client or its transport is gone."""
+        self.unset_timers()
+        self.caller = None
+        self._drained.set()
+
+    @property
+    def _broken(self) -> bool:
+        return bool(self._socket.closed or self._socket.closing)
+
+    def _put(self, packet: _Packet) -> None:
+        if self._broken:
+            return
+        if self._outbox.add(packet.size, time.monotonic()):
+            log.warning("client lags too far and is closed", extra={"device": self.caller and self.device_id})
+            self.abort()
+        else:
+            self._socket.queue.put_nowait(packet)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How the server learns who connects, and tells that somebody came or went."""
+
+    admit: Callable[[str, str], Caller]
+    """(token, address) to the caller; raises DaemonError."""
+    local: Callable[[web.BaseRequest], Caller | None]
+    """The caller of a request on the local socket."""
+    connected: Callable[[Caller], Awaitable[None]]
+    disconnected: Callable[[Caller], None]
+
+
+class Sockets(socketio.AsyncServer):  # type: ignore[misc]  # socketio has no types
+    """The Socket.IO server of the daemon."""
+
+    def __init__(
+        self,
+        *,
+        settings: ServerSettings,
+        rate: RateSettings,
+        hub: Hub,
+        rooms: Rooms,
+        dispatcher: Dispatcher,
+        metrics: Metrics,
+        supervisor: Supervisor,
+        credentials: Credentials,
+    ) -> None:
+        super().__init__(
+            async_mode="aiohttp",
+            async_handlers=False,
+            namespaces=["/"],
+            cors_allowed_origins=[],
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_TIMEOUT_S,
+            max_http_buffer_size=settings.max_packet_bytes,
+            http_compression=False,
+            json=_Json,
+            logger=_silent,
+            engineio_logger=_silent,
+        )
+        self.eio._async = {**self.eio._async, "websocket": _WebSocket}  # noqa: SLF001  its one seam for a transport
+        self._settings = settings
+        self._limits = _limits(settings, rate)
+        self._hub = hub
+        self._rooms = rooms
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+        self._supervisor = supervisor
+        self._credentials = credentials
+        self._refused = Windows(rate.points, rate.duration_s, keys=rate.sources)
+        self._connections: dict[str, SocketConnection] = {}
+        self.on("connect", self._admit)
+        self.on("disconnect", self._leave)
+        dispatcher.on(requests.Authenticate, self._authenticate)
+
+    @property
+    def connected(self) -> int:
+        """Clients that are connected and known."""
+        return sum(1 for each in self._connections.values() if each.caller)
+
+    def announce(self, event: Notice) -> None:
+        """Say something to everybody."""
+        for connection in self._connections.values():
+            if connection.caller:
+                connection.say(event)
+
+    async def close(self, deadline_s: float) -> None:
+        """Let what waits leave, close every transport, and return when they are gone or time is up."""
+        for connection in list(self._connections.values()):
+            connection.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                while self._connections:  # noqa: ASYNC110  the engine has no event for the last one
+                    await asyncio.sleep(0.02)
+        for connection in list(self._connections.values()):
+            connection.abort()
+        await self.shutdown()
+
+    async def revoked(self, device_id: DeviceId) -> None:
+        """Cut the sockets of a device for good."""
+        for connection in list(self._connections.values()):
+            if connection.caller and connection.caller.device_id == device_id:
+                connection.revoke()
+
+    # A connection's life.
+
+    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> bool:
+        if len(self._connections) >= self._settings.max_connections:
+            return False
+
+        def drop() -> None:
+            self._supervisor.spawn("drop", self._drop(eio_sid))
+
+        connection = SocketConnection(self.eio.sockets[eio_sid], self._settings, drop)
+        self._connections[eio_sid] = environ["claude_daemon.connection"] = connection
+        connection.at(self._settings.connect_timeout_s, connection.abort)
+        await super()._handle_eio_connect(eio_sid, environ)
+        return True
+
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        await super()._handle_eio_disconnect(eio_sid, reason)
+        self._binary_packet.pop(eio_sid, None)
+        if connection := self._connections.pop(eio_sid, None):
+            connection.left()
+
+    async def _drop(self, eio_sid: str) -> None:
+        engine_socket = self.eio.sockets.get(eio_sid)
+        if engine_socket:
+            engine_socket.queue.put_nowait(None)
+            await engine_socket.close(wait=False, abort=True, reason=self.eio.reason.SERVER_DISCONNECT)
+            self.eio.sockets.pop(eio_sid, None)
+
+    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
+        await super()._handle_connect(eio_sid, namespace, data)
+        connection = self._connections.get(eio_sid)
+        if connection and connection.caller and namespace in {None, "/"}:
+            try:
+                await self._welcome(connection, connection.caller)
+            except DaemonError as error:
+                log.warning("connection refused: %s", error)
+                connection.abort()
+
+    async def _admit(self, _sid: str, environ: dict[str, Any], auth: Any) -> None:
+        connection: SocketConnection = environ["claude_daemon.connection"]
+        try:
+            caller = self._credential(environ["aiohttp.request"], auth)
+        except DaemonError as error:
+            raise Refused(error.message, {"code": error.code, **error.extra}) from None
+        connection.unset_timers()
+        connection.caller = replace(caller, connection=connection)
+
+    def _credential(self, request: web.Request, auth: Any) -> Caller:
+        """Who connects: by the local socket, or by a token; never by anything in the URL."""
+        if local := self._credentials.local(request):
+            return local
+        token = auth.get("token") if isinstance(auth, dict) else None
+        token = token or request.headers.get("Authorization")
+        address = request.remote or ""
+        try:
+            if not token:
+                raise UnauthenticatedError
+            if not isinstance(token, str):
+                raise TokenInvalidError
+            return self._credentials.admit(token, address)
+        except DaemonError:
+            wait = self._refused.take(address, time.monotonic())
+            if wait:
+                raise RateLimitedError(round(wait * 1_000)) from None
+            raise
+
+    async def _welcome(self, connection: SocketConnection, caller: Caller) -> None:
+        self._metrics.connected()
+        await self._credentials.connected(caller)
+        head = await self._rooms.enter_user(caller)
+        connection.say(
+            notices.Connected(
+                device_id=caller.device_id,
+                user_id=caller.user_id,
+                scopes=sorted(caller.scopes),
+                server_version=SERVER_VERSION,
+                protocol_version=PROTOCOL_VERSION,
+                user_seq=head,
+                limits=self._limits,
+            )
+        )
+        await self._rooms.go_live(caller, head)
+        self._watch_expiry(connection)
+
+    async def _leave(self, sid: str, _reason: str) -> None:
+        """The client left the namespace; a transport that stays has to CONNECT again in time."""
+        connection = self._connections.get(self.manager.eio_sid_from_sid(sid, "/"))
+        if connection is None or connection.caller is None:
+            return
+        caller = connection.caller
+        connection.left()
+        self._hub.forget(connection)
+        self._credentials.disconnected(caller)
+        self._metrics.disconnected()
+        connection.at(self._settings.connect_timeout_s, connection.abort)
+
+    # A client's packets.
+
+    async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
+        try:
+            await super()._handle_eio_message(eio_sid, data)
+            pending = self._binary_packet.get(eio_sid)
+            if pending is not None and pending.attachment_count > ATTACHMENTS:
+                raise ValueError(f"more than {ATTACHMENTS} attachments")  # noqa: TRY301  as any other malformed packet
+        except Exception as error:  # noqa: BLE001  python-socketio fails in many ways on what isn't Socket.IO
+            self._metrics.malformed()
+            log.debug("malformed packet: %s", error)
+            self._binary_packet.pop(eio_sid, None)
+            if connection := self._connections.get(eio_sid):
+                connection.abort()
+
+    async def _handle_event(self, eio_sid: str, namespace: str | None, number: int | None, data: Any) -> None:
+        connection = self._connections.get(eio_sid)
+        if connection is None or connection.caller is None or namespace not in {None, "/"}:
+            return
+        await connection.slots.acquire()
+        self._supervisor.spawn("request", self._answer(connection, connection.caller, number, data))
+
+    async def _answer(
+        self, connection: SocketConnection, caller: Caller, number: int | None, data: Any
+    ) -> None:
+        name, payload = [*data, None, None][:2] if isinstance(data, list) else (None, None)
+        try:
+            if caller.expires_at and caller.expires_at <= time.time() and name != "authenticate":
+                reply = refused(TokenExpiredError(), str(name))
+            else:
+                reply = await self._dispatcher(caller, name, payload)
+            if name == "system_status" and reply["ok"]:
+                self._say_status(connection, reply)
+            connection.answer(number, reply)
+        finally:
+            connection.slots.release()
+
+    @staticmethod
+    def _say_status(connection: SocketConnection, reply: Json) -> None:
+        """The older server answers `system_status` with an event of that name."""
+        body = {name: value for name, value in reply.items() if name != "ok"}
+        connection.offer(Delivery("system_status", encode(body)))
+
+    # Expiry.
+
+    async def _authenticate(self, caller: Caller, request: requests.Authenticate) -> replies.Authenticated:
+        connection = caller.connection
+        if not isinstance(connection, SocketConnection) or connection.caller is None:
+            raise InvalidError("only a socket can go on with another token")
+        fresh = self._credentials.admit(request.token, caller.address)
+        if (fresh.user_id, fresh.device_id) != (caller.user_id, caller.device_id):
+            raise InvalidError(
+                "the token belongs to another device; connect anew with it", path=["token"], kind="any.only"
+            )
+        connection.caller = replace(fresh, connection=connection)
+        self._watch_expiry(connection)
+        assert fresh.expires_at is not None
+        return replies.Authenticated(expires_at=_iso(fresh.expires_at), scopes=sorted(fresh.scopes))
+
+    def _watch_expiry(self, connection: SocketConnection) -> None:
+        connection.unset_timers()
+        caller = connection.caller
+        if caller is None or caller.expires_at is None:
+            return
+        left, at = caller.expires_at - time.time(), _iso(caller.expires_at)
+        if left > MAX_TIMER_S:
+            connection.at(MAX_TIMER_S, lambda: self._watch_expiry(connection))
+            return
+        connection.at(left - EXPIRY_WARNING_S, lambda: connection.say(notices.TokenExpiring(expires_at=at)))
+        connection.at(left, lambda: connection.say(notices.TokenExpired(expires_at=at)))
+        connection.at(left + EXPIRY_GRACE_S, connection.close)
+
+
+def _iso(unix: float) -> str:
+    return timestamp(datetime.fromtimestamp(unix, UTC))
+
+
+def _limits(settings: ServerSettings, rate: RateSettings) -> replies.Limits:
+    return replies.Limits(
+        rate_limit_points=rate.points,
+        rate_limit_duration_seconds=rate.duration_s,
+        max_packet_bytes=settings.max_packet_bytes,
+        max_message_characters=requests.MAX_MESSAGE,
+        max_command_characters=requests.MAX_COMMAND,
+        max_notification_characters=requests.MAX_NOTIFICATION,
+        max_file_bytes=requests.MAX_FILE_BYTES,
+    )
