@@ -16,6 +16,10 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
+from claude_daemon.core.delivery import Delivery
+from claude_daemon.core.service import Caller
+from claude_daemon.protocol.model import SCOPES, DeviceId, UserId
+
 _RECORDING_PLAYER = """\
 import pathlib, shutil, sys, time
 source = pathlib.Path(sys.argv[-1])
@@ -58,6 +62,28 @@ class Loudspeaker:
     def played(self) -> list[Path]:
         """The sound files played so far, in order, without the probes' silence."""
         return sorted(self._folder.glob("*.wav"))
+
+
+class Socket:
+    """A client's socket as the core sees it, keeping what it was offered."""
+
+    def __init__(self, device_id: str = "laptop") -> None:
+        self.device_id = DeviceId(device_id)
+        self.closed = False
+        self.congested = False
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        """Name and payload of everything offered, in order."""
+        self.caller = Caller(UserId("ada"), self.device_id, frozenset(SCOPES), "127.0.0.1", connection=self)
+
+    def offer(self, delivery: Delivery) -> None:
+        mine = delivery.carries_client_id(self.device_id)
+        self.events.append((delivery.name, json.loads(delivery.payload(with_client_id=mine))))
+
+    async def drained(self) -> None:
+        await until(lambda: not self.congested)
+
+    def heard(self, name: str) -> list[dict[str, Any]]:
+        return [payload for event, payload in self.events if event == name]
 
 
 @dataclass(frozen=True)

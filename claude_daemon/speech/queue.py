@@ -34,19 +34,15 @@ class SpeechQueue:
     def unmute(self) -> None:
         self._muted = False
 
-    def offer(self, utterance: Utterance) -> Utterance | None:
-        """Add one and return the one that had to go for it, if any.
+    def admits(self, *, urgent: bool) -> bool:
+        """Whether one more would be taken: a normal one never takes the place of an urgent one."""
+        return not self._muted and (urgent or bool(self._normal) or len(self) < self._limit)
 
-        The oldest that is not urgent goes; where only urgent ones wait, a normal newcomer is itself
-        returned, and an urgent one takes the place of the oldest.
-        """
-        if self._muted:
+    def offer(self, utterance: Utterance) -> Utterance | None:
+        """Add one and return the one that had to go: itself, or the oldest, one that isn't urgent if any."""
+        if not self.admits(urgent=utterance.urgent):
             return utterance
-        dropped = None
-        if len(self) >= self._limit:
-            if not self._normal and not utterance.urgent:
-                return utterance
-            dropped = (self._normal or self._urgent).popleft()
+        dropped = (self._normal or self._urgent).popleft() if len(self) >= self._limit else None
         (self._urgent if utterance.urgent else self._normal).append(utterance)
         return dropped
 

@@ -74,20 +74,22 @@ class Speaker:
             dropped=self._dropped,
         )
 
-    def say(self, text: str, *, urgent: bool = False) -> Spoken:
-        """Put `text` in the queue, or say why not."""
+    def outlook(self, *, urgent: bool = False) -> Spoken:
+        """What `say` would answer now."""
         if self._queue.muted:
             return "muted"
         if self._state == "unavailable" and self._clock() < self._failed_at + self._settings.retry_s:
             return "unavailable"
-        utterance = Utterance(text, urgent)
-        dropped = self._queue.offer(utterance)
-        if dropped:
-            self._drop(1, "the queue is full")
-        if dropped is utterance:
-            return "unavailable"
-        self._wake.set()
-        return "queued"
+        return "queued" if self._queue.admits(urgent=urgent) else "unavailable"
+
+    def say(self, text: str, *, urgent: bool = False) -> Spoken:
+        """Put `text` in the queue, or say why not."""
+        outlook = self.outlook(urgent=urgent)
+        if outlook == "queued":
+            if self._queue.offer(Utterance(text, urgent)):
+                self._drop(1, "the queue is full")
+            self._wake.set()
+        return outlook
 
     def mute(self, *, muted: bool) -> None:
         """Take and say nothing more; what is being said is said to its end."""
