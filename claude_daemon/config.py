@@ -114,6 +114,10 @@ class ProjectSettings:
     settle_max_ms: float = setting(250.0, "a path written without a pause is reported this often")
     max_files: int = setting(200_000, "files in a project's snapshot; beyond, the project says so")
     rescan_s: float = setting(300.0, "a look at everything, in case the system lost an event unseen")
+    poll_s: float = setting(5.0, "between looks at everything while the system cannot watch")
+    learn_bytes: int = setting(
+        256 << 20, "read after start, so that a touched file isn't taken for a changed one; the rest on demand"
+    )
     version_file_bytes: int = setting(1 << 20, "a version of a larger file is not kept")
     version_bytes: int = setting(2 << 30, "all kept versions of one project, the oldest go first")
     version_days: float = setting(90.0, "older versions go")
