@@ -41,6 +41,8 @@ class Snapshot:
         self._max_entries = max_entries
         self._folders: dict[str, Folder] = {"": Folder()}
         self.files = 0
+        self.complete = False
+        """Whether the whole tree was looked at once; until then nobody can tell what is new."""
 
     @property
     def full(self) -> bool:

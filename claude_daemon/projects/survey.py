@@ -14,7 +14,7 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -84,14 +84,19 @@ class Survey:
         keep_bytes: int,
         young_s: float,
         waiting: Callable[[str], bool] = lambda _: False,
+        elsewhere: Container[str] = (),
     ) -> None:
-        """`waiting` tells of a path that it will soon be looked at for its own sake."""
+        """`waiting` tells of a path that it will soon be looked at for its own sake.
+
+        `elsewhere` has folders that are left to others, as if they were ignored.
+        """
         self._root = root
         self._snapshot = snapshot
         self._hints = hints
         self._keep_bytes = keep_bytes
         self._young_ns = int(young_s * 1e9)
         self._waiting = waiting
+        self._elsewhere = elsewhere
         self._rules: dict[str, Rules] = {}
         self._departed = Departed()
         self.unnamed: dict[str, int] = {}
@@ -171,7 +176,7 @@ class Survey:
                 looked.seen.append(Seen(path, "nothing"))
             return
         is_folder = stat.S_ISDIR(status.st_mode)
-        if path and self._rules[parent(path)].ignores(path.rpartition("/")[2], folder=is_folder):
+        if path and self._ignores(self._rules[parent(path)], path, folder=is_folder):
             if self._known(path):
                 looked.seen.append(Seen(path, "ignored"))
         elif is_folder:
@@ -213,7 +218,7 @@ class Survey:
                 is_known = name in folders or known is not None
                 folders.discard(name)
                 here = join(path, name)
-                if rules.ignores(name, folder=stat.S_ISDIR(status.st_mode)):
+                if self._ignores(rules, here, folder=stat.S_ISDIR(status.st_mode)):
                     looked.seen += [Seen(here, "ignored")] if is_known else []
                 elif stat.S_ISDIR(status.st_mode):
                     queue.append(here)
@@ -321,6 +326,9 @@ class Survey:
                 old = self._departed.take(now_there, now)
             changes.append(Change(seen.path, action, now_there.size, now_there.sha256, seen.content, old))
         return changes
+
+    def _ignores(self, rules: Rules, path: str, *, folder: bool) -> bool:
+        return path in self._elsewhere or rules.ignores(path.rpartition("/")[2], folder=folder)
 
     def _known(self, path: str) -> bool:
         return self._snapshot.is_folder(path) or self._snapshot.get(path) is not None

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -57,25 +57,28 @@ class _Scan:
 
 
 class Watcher:
-    """`serve` runs until `stop`; the snapshot stays, so that a later `serve` tells what changed meanwhile."""
+    """`serve` runs until `stop`, once.  A successor with the same snapshot tells what changed in between."""
 
     def __init__(
         self,
         path: Path,
-        settings: ProjectSettings,
+        snapshot: Snapshot,
+        turn: asyncio.Lock,
         listener: Listener,
-        workers: Workers,
         *,
+        settings: ProjectSettings,
+        workers: Workers,
+        elsewhere: Container[str] = (),
         opener: Callable[[Path, Crossing], Hints] = open_hints,
     ) -> None:
-        self.path = path
-        self.turn = asyncio.Lock()
-        self.snapshot = Snapshot(max_entries=settings.max_files)
-        self.survey: Survey | None = None
         self.state: State = "scanning"
         self.problem: str | None = None
         self.ready = asyncio.Event()
         """Set when the first scan is through; from then on everything that changes is told."""
+        self._path = path
+        self._snapshot = snapshot
+        self._turn = turn
+        self._elsewhere = elsewhere
         self._settings = settings
         self._listener = listener
         self._workers = workers
@@ -88,16 +91,32 @@ class Watcher:
         self._untold = False
         self._awake = asyncio.Event()
         self._stopping = False
+        self._serving: asyncio.Lock = asyncio.Lock()
 
     async def serve(self) -> None:
-        self._stopping = False
+        async with self._serving:
+            await self._serve()
+
+    async def stop(self) -> None:
+        """End `serve`, and wait until it has."""
+        self._stopping = True
+        self._awake.set()
+        async with self._serving:
+            pass
+
+    def compare_again(self, paths: Iterable[str], *, after_s: float = 0.0) -> None:
+        """Look at these paths as if the system had given a hint; `""` is everything."""
+        hints = [(path, Wait.QUIET) for path in paths]
+        asyncio.get_running_loop().call_later(after_s, self._touched, hints)
+
+    async def _serve(self) -> None:
         while not self._stopping:
             try:
-                root = await self._workers.run(Root, self.path)
+                root = await self._workers.run(Root, self._path)
             except OSError as error:
                 self.state = "unavailable"
                 self.problem = (
-                    f"{self.path} cannot be opened: {error.strerror}; bring it back or remove the project"
+                    f"{self._path} cannot be opened: {error.strerror}; bring it back or remove the project"
                 )
                 self._losses.add(Loss.ROOT)
                 await self._sleep_until(_now() + REOPEN_S)
@@ -110,27 +129,22 @@ class Watcher:
             finally:
                 root.close()
 
-    def stop(self) -> None:
-        self._stopping = True
-        self._awake.set()
-
     async def _follow(self, root: Root) -> None:
         """Watch one folder for as long as it stands at its path and the system's events can be heard."""
         crossing = Crossing(touched=self._touched, lost=self._lost, limit=self._settings.max_files)
         hints = await self._workers.run(self._opener, root.path, crossing)
         survey = Survey(
             root,
-            self.snapshot,
+            self._snapshot,
             hints,
+            elsewhere=self._elsewhere,
             keep_bytes=max(self._settings.inline_bytes, self._settings.version_file_bytes),
             young_s=self._settings.settle_max_ms / 1000,
             waiting=self._settle.__contains__,
         )
-        self.survey = survey
         try:
             await self._compare_on(root, survey, hints)
         finally:
-            self.survey = None
             self._settle.clear()
             await self._workers.run(hints.close)
 
@@ -143,7 +157,7 @@ class Watcher:
                 if not scan.queue:
                     await self._end_scan(scan, survey, hints)
                     scan = None
-            if not self.ready.is_set():
+            if not self._snapshot.complete:
                 continue  # until the first scan is through, nobody can tell what is new
             due.extend(self._settle.due(_now()))
             if due:
@@ -161,7 +175,7 @@ class Watcher:
     async def _compare(self, survey: Survey, queue: deque[str]) -> int:
         """Compare a slice of what is queued and tell what changed; returns how much."""
         began = _now()
-        looked = await self._workers.run(survey.look, queue, read_new=self.ready.is_set())
+        looked = await self._workers.run(survey.look, queue, read_new=self._snapshot.complete)
         now = _now()
         for path in looked.young:
             self._settle.touch(path, now, Wait.CLOSE)
@@ -170,8 +184,8 @@ class Watcher:
     async def _take(self, survey: Survey, looked: Looked, *, patience_s: float) -> int:
         if not looked.seen:
             return 0
-        async with self.turn:
-            taken = await self._workers.run(survey.take, looked, announce_new=self.ready.is_set())
+        async with self._turn:
+            taken = await self._workers.run(survey.take, looked, announce_new=self._snapshot.complete)
             if taken.changes:
                 await self._tell(survey, taken)
         self._look_again(taken.again, patience_s)
@@ -186,14 +200,14 @@ class Watcher:
             self._scan_at = min(self._scan_at, _now() + RETRY_S)
             if not isinstance(error, DaemonError):
                 raise
-            log.warning("changes could not be told", extra={"path": str(self.path), "reason": str(error)})
+            log.warning("changes could not be told", extra={"path": str(self._path), "reason": str(error)})
 
     def _look_again(self, paths: Iterable[str], patience_s: float) -> None:
         for path in paths:
             if patience_s * 1000 <= self._settings.settle_ms:
                 self._settle.touch(path, _now())
             else:
-                asyncio.get_running_loop().call_later(patience_s, self._touched, [(path, Wait.QUIET)])
+                self.compare_again([path], after_s=patience_s)
 
     async def _idle(self, survey: Survey) -> None:
         """Wait for something to do, and meanwhile read what nobody has read yet."""
@@ -214,16 +228,16 @@ class Watcher:
         self._losses.clear()
         self._untold = survey.left_out = False
         hints.retry()
-        if scan.lost or not self.ready.is_set():
+        if scan.lost or not self._snapshot.complete:
             self.state = "scanning"
         return scan
 
     async def _end_scan(self, scan: _Scan, survey: Survey, hints: Hints) -> None:
-        async with self.turn:
-            if not self.ready.is_set():
+        async with self._turn:
+            if not self._snapshot.complete:
                 self._unlearned.extend(
                     unread(
-                        self.snapshot.walk(),
+                        self._snapshot.walk(),
                         file_bytes=self._settings.version_file_bytes,
                         bytes_in_all=self._settings.learn_bytes,
                     )
@@ -236,13 +250,14 @@ class Watcher:
         self._scan_at = _now() + (RETRY_S if self._untold else pause)
         self.state = "polling" if hints.full else "watching"
         self.problem = " ".join(self._problems(survey, hints, pause)) or None
+        self._snapshot.complete = True
         self.ready.set()
 
     async def _rescanned(self, changed: int) -> None:
         try:
             await self._listener.rescanned(changed)
         except DaemonError as error:  # the changes themselves were told; this only says why so late
-            log.warning("rescan could not be told", extra={"path": str(self.path), "reason": str(error)})
+            log.warning("rescan could not be told", extra={"path": str(self._path), "reason": str(error)})
 
     def _problems(self, survey: Survey, hints: Hints, pause_s: float) -> Iterable[str]:
         if hints.full:
@@ -272,7 +287,7 @@ class Watcher:
         self._awake.set()
 
     def _lost(self, loss: Loss) -> None:
-        log.warning("file events were lost", extra={"path": str(self.path), "reason": loss.value})
+        log.warning("file events were lost", extra={"path": str(self._path), "reason": loss.value})
         self._losses.add(loss)
         self._awake.set()
 

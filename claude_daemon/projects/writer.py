@@ -11,7 +11,6 @@ the rename, so a folder that was moved out of the project meanwhile is not writt
 """
 
 import contextlib
-import errno
 import hashlib
 import os
 import secrets
@@ -23,18 +22,17 @@ from pathlib import Path
 from typing import Literal
 
 from claude_daemon.errors import (
-    DaemonError,
     FileChangedError,
     InvalidError,
     NotFoundError,
     OutsideProjectError,
     ProtectedPathError,
     ReadOnlyError,
-    StorageFullError,
 )
 from claude_daemon.projects.digest import digest
 from claude_daemon.projects.ignore import TEMPORARY_PREFIX
 from claude_daemon.projects.protected import protected
+from claude_daemon.projects.refusals import refusal
 from claude_daemon.projects.root import Root
 from claude_daemon.projects.snapshot import File, Snapshot, join, parent
 
@@ -132,7 +130,8 @@ class Edit:
             if stat.S_ISLNK(status.st_mode):
                 raise OutsideProjectError(f"{self._path} is a symbolic link; links are not followed")
             if not stat.S_ISREG(status.st_mode):
-                raise self._invalid("is no regular file")
+                reason = f"{self._path} is no regular file"
+                raise InvalidError(reason, path=["filePath"], kind="any.only", reason=reason)
             if status.st_nlink > 1:
                 raise ProtectedPathError(
                     f"{self._path} has another name elsewhere (a hard link), which a write would cut off"
@@ -186,30 +185,9 @@ class Edit:
         try:
             yield
         except OSError as error:
-            if refusal := self._refusal(error):
-                raise refusal from None
+            if refused := refusal(error, self._path, writing=True):
+                raise refused from None
             raise
-
-    def _refusal(self, error: OSError) -> DaemonError | None:
-        match error.errno:
-            case errno.ENOSPC | errno.EDQUOT:
-                return StorageFullError(f"no room is left for {self._path}; it stays as it was")
-            case errno.EACCES | errno.EPERM | errno.EROFS:
-                return ReadOnlyError(f"{self._path} cannot be written: {error.strerror}")
-            case errno.ELOOP:
-                return OutsideProjectError(
-                    f"the way to {self._path} is a symbolic link; links are not followed"
-                )
-            case errno.ENOENT:
-                return NotFoundError(f"{self._path} does not exist")
-            case errno.ENOTDIR | errno.ENAMETOOLONG | errno.EINVAL | errno.EISDIR:
-                return self._invalid(f"cannot be a file here: {error.strerror}")
-            case _:
-                return None
-
-    def _invalid(self, what: str) -> InvalidError:
-        reason = f"{self._path} {what}"
-        return InvalidError(reason, path=["filePath"], kind="any.only", reason=reason)
 
 
 def _unlink(name: str, fd: int) -> None:

@@ -1,4 +1,7 @@
-"""One folder's entries as `file_list` shows them: ignored ones too, marked as such."""
+"""What clients that look see of a project's folder.  Blocking.
+
+Ignored entries are shown too, marked as such; names that are not UTF-8 have no form on the wire.
+"""
 
 import os
 import stat
@@ -7,9 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from claude_daemon.projects.digest import digest
 from claude_daemon.projects.ignore import GITIGNORE_BYTES, Rules
 from claude_daemon.projects.root import Root
 from claude_daemon.projects.snapshot import is_utf8, join
+
+ATTEMPTS = 5  # at reading a file that is being written
 
 Kind = Literal["file", "folder", "link", "other"]
 
@@ -26,7 +32,7 @@ class Entry:
 def entries(project: Path, folder: str, *, after: str, limit: int) -> tuple[list[Entry], bool]:
     """Up to `limit` entries whose names come after `after`, in order, and whether there are more.
 
-    Names that are not UTF-8 are left out.  Raises `OSError`.  Blocking.
+    Raises `OSError`.
     """
     with Root(project) as root, root.folder(folder) as fd:
         with os.scandir(fd) as listed:
@@ -34,6 +40,27 @@ def entries(project: Path, folder: str, *, after: str, limit: int) -> tuple[list
         rules = _rules(root, folder)
         found = [_entry(name, fd, rules) for name in names[:limit]]
     return [entry for entry in found if entry], len(names) > limit
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    size: int
+    sha256: str
+    content: bytes | None
+    """None beyond `keep`."""
+
+
+def read(project: Path, path: str, *, keep: int) -> Read | None:
+    """A file as it was in one moment; None when it never stands still.  Raises `OSError`."""
+    with Root(project) as root:
+        for _ in range(ATTEMPTS):
+            with root.reading(path) as fd:
+                before = os.fstat(fd)
+                sha256, content = digest(fd, before.st_size, keep=keep)
+                after = os.fstat(fd)
+            if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
+                return Read(before.st_size, sha256, content)
+    return None
 
 
 def _entry(name: str, fd: int, rules: Rules | None) -> Entry | None:
