@@ -13,11 +13,15 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
 
-from claude_daemon.config import Settings
+from claude_daemon.chat.assistant import Assistant
+from claude_daemon.chat.claude_api import ClaudeApi
+from claude_daemon.chat.service import ChatService
+from claude_daemon.config import Settings, SpeechSettings
 from claude_daemon.core import logs
 from claude_daemon.core.dispatch import Dispatcher
 from claude_daemon.core.hub import Hub
@@ -38,6 +42,10 @@ from claude_daemon.protocol.version import SERVER_VERSION
 from claude_daemon.security.devices import Devices
 from claude_daemon.security.tokens import Tokens
 from claude_daemon.security.vault import Vault
+from claude_daemon.speech.player import Player
+from claude_daemon.speech.service import SpeechService
+from claude_daemon.speech.speaker import Speaker
+from claude_daemon.speech.voice import Voice, WorkerVoice
 from claude_daemon.storage.events import EventLog
 from claude_daemon.storage.once import Remembered
 from claude_daemon.storage.store import Store
@@ -45,7 +53,15 @@ from claude_daemon.storage.store import Store
 log = logging.getLogger(__name__)
 
 SECRET = "jwt-secret"  # noqa: S105  its name in the vault
+API_KEY = "claude-api-key"  # likewise
 GOODBYE = "claude-daemon is stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What touches the world outside: the whole difference between the daemon and a test."""
+
+    voice: Callable[[SpeechSettings], Voice] = WorkerVoice
 
 
 class Unplugged:
@@ -56,7 +72,7 @@ class Unplugged:
 
 
 @asynccontextmanager
-async def running(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Server]:
+async def running(settings: Settings, parts: Parts, stop: asyncio.Event) -> AsyncIterator[Server]:
     """Open everything in order of need.  What is opened last is closed first."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -73,7 +89,21 @@ async def running(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Serv
         await devices.load()
         hub = Hub(EventLog(store))
         dispatcher = Dispatcher(Remembered(store), metrics, settings.rate)
-        rooms = Rooms(hub, Unplugged(), "none")
+        api_key = settings.chat.claude_api_key or await vault.get(API_KEY)
+        assistant = None
+        if api_key:
+            backend = await enter(ClaudeApi(settings.chat, api_key))
+            assistant = await enter(Assistant(hub, supervisor, backend, settings.chat))
+        rooms = Rooms(hub, Unplugged(), assistant.backend.name if assistant else "none")
+        chat = ChatService(hub, rooms, assistant)
+        speaker = Speaker(
+            parts.voice(settings.speech),
+            Player(settings.speech),
+            settings.speech,
+            folder=settings.folders.cache / "speech",
+        )
+        speech = SpeechService(hub, speaker)
+        supervisor.loop("speech", speaker.serve)
         sockets = Sockets(
             settings=settings.server,
             rate=settings.rate,
@@ -93,15 +123,15 @@ async def running(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Serv
                 devices=devices.listed,
                 projects=list,
                 terminal=lambda: replies.TerminalStatus(0, 0, 0, replies.Sandbox("none", "off", [])),
-                speech=lambda: replies.SpeechStatus(None, "unavailable", 0),
-                assistant=lambda: replies.AssistantStatus("none", False),
+                speech=speech.status,
+                assistant=chat.status,
                 storage=lambda: replies.StorageStatus("sqlite", store.size()),
                 vault=lambda: vault.name,
                 problems=lambda: [each for each in (store.problem,) if each],
             ),
             metrics,
         )
-        _answer(dispatcher, rooms, devices, status, stop)
+        _answer(dispatcher, rooms, devices, chat, speech, status, stop)
         devices.on_revoked.append(sockets.revoked)
         routes = Routes(status, metrics, lambda request: _http_caller(devices, request))
         server = await enter(Server(settings.server, settings.socket_path, sockets, routes))
@@ -115,7 +145,13 @@ async def running(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Serv
 
 
 def _answer(
-    dispatcher: Dispatcher, rooms: Rooms, devices: Devices, status: Status, stop: asyncio.Event
+    dispatcher: Dispatcher,
+    rooms: Rooms,
+    devices: Devices,
+    chat: ChatService,
+    speech: SpeechService,
+    status: Status,
+    stop: asyncio.Event,
 ) -> None:
     """Say who answers what."""
 
@@ -129,6 +165,11 @@ def _answer(
     on(requests.LeaveSession, rooms.leave_session)
     on(requests.LeaveProject, rooms.leave_project)
     on(requests.ListSessions, rooms.list_sessions)
+    dispatcher.on_once(requests.ChatMessage, chat.message)
+    on(requests.ChatCancel, chat.cancel)
+    on(requests.ChatHistory, chat.history)
+    on(requests.Typing, chat.typing)
+    dispatcher.on_once(requests.TtsNotification, speech.notify)
     on(requests.DeviceList, devices.device_list)
     on(requests.DeviceRename, devices.device_rename)
     on(requests.DeviceRevoke, devices.device_revoke)
@@ -137,17 +178,18 @@ def _answer(
     on(requests.DaemonStop, daemon_stop)
 
 
-async def run(settings: Settings, ready: Callable[[str], None]) -> None:
+async def run(settings: Settings, ready: Callable[[str], None], parts: Parts | None = None) -> None:
     """Run until SIGINT, SIGTERM or `daemon_stop`; `ready` is told the address.
 
     Raises `StartError` and other DaemonErrors when it cannot start, and what ended an essential part.
     """
     prepare(settings)
+    parts = parts or Parts()
     stop = asyncio.Event()
     with _only_one(settings) as lock:
         logs.set_up(settings.log, settings.folders.state, to_terminal=sys.stderr.isatty())
         _on_signals(stop)
-        async with running(settings, stop) as server:
+        async with running(settings, parts, stop) as server:
             url = f"http://127.0.0.1:{server.port}"
             lock.note(msgspec.json.encode({"pid": os.getpid(), "url": url}).decode())
             log.info("ready", extra={"url": url, "version": SERVER_VERSION})
