@@ -18,7 +18,7 @@ from aiohttp import web
 
 from claude_daemon.core.delivery import Delivery
 from claude_daemon.core.service import Caller
-from claude_daemon.protocol.model import SCOPES, DeviceId, UserId
+from claude_daemon.protocol.model import SCOPES, DeviceId, Stream, UserId
 
 _RECORDING_PLAYER = """\
 import pathlib, shutil, sys, time
@@ -78,6 +78,9 @@ class Socket:
     def offer(self, delivery: Delivery) -> None:
         mine = delivery.carries_client_id(self.device_id)
         self.events.append((delivery.name, json.loads(delivery.payload(with_client_id=mine))))
+
+    def hold(self, stream: Stream, turn: object) -> None:
+        """Answers are no business of this one: a test gets them from the dispatcher."""
 
     async def drained(self) -> None:
         await until(lambda: not self.congested)

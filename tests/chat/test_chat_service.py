@@ -54,6 +54,27 @@ class Buggy:
         raise ZeroDivisionError
 
 
+class Reluctant:
+    """A backend that takes its time to stop."""
+
+    name: BackendName = "claude-api"
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self.may_stop = asyncio.Event()
+
+    def readiness(self) -> Readiness:
+        return Readiness(ready=True)
+
+    async def reply(self, turns: Sequence[Turn]) -> AsyncGenerator[Delta | Completed, None]:
+        try:
+            yield Delta(turns[0].text)
+            await asyncio.Event().wait()
+        finally:
+            self.stopping.set()
+            await self.may_stop.wait()
+
+
 @dataclass
 class Desk:
     """Chat on a real store, hub and dispatcher, with the real SDK talking to the fake API."""
@@ -378,6 +399,24 @@ async def test_cancelling_at_once_or_twice_or_for_nothing_is_no_trouble(tmp_path
         assert await asyncio.gather(*both) == [{"ok": True}] * 2
 
         assert [message["role"] for message in await it.logged()] == ["user", "system"] * 2
+
+
+async def test_cancelling_what_is_just_being_cancelled_is_no_trouble(tmp_path: Path) -> None:
+    backend = Reluctant()
+    async with desk(tmp_path, backend=backend) as it:
+        laptop = await it.joined("laptop")
+        await it.say(laptop, "Hi?")
+        await until(lambda: laptop.heard("chat_delta"))
+
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(it.ask(laptop, "chat_cancel", sessionId=S))
+            await backend.stopping.wait()
+            second = group.create_task(it.ask(laptop, "chat_cancel", sessionId=S))
+            await asyncio.sleep(0)
+            backend.may_stop.set()
+
+        assert first.result() == second.result() == {"ok": True}
+        assert [message["content"] for message in await it.logged()] == ["Hi?", "Hi?"]
 
 
 async def test_stopping_the_daemon_keeps_what_was_written(tmp_path: Path) -> None:

@@ -348,10 +348,12 @@ async def main():
             worst = max(worst, clock() - began - 0.005)
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(watch())
+        await asyncio.sleep(0.02)
         try:
             await anext(claude.reply([Turn("user", "Hi?")]))
         except DaemonError:
             pass
+        await asyncio.sleep(0.02)
         watching.cancel()
     assert "anthropic" in sys.modules
     print(worst)

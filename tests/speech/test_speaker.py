@@ -19,6 +19,8 @@ WORKER_THAT_TELLS = """\
 import json, os, pathlib, signal, sys, time, wave
 folder = pathlib.Path(sys.argv[1])
 request = json.loads(sys.stdin.readline())
+with (folder / "tries").open("a") as tries:
+    tries.write(".")
 mode = (folder / "mode").read_text() if (folder / "mode").exists() else ""
 if mode == "hang" or request["text"] == "hang":
     (folder / "pid").write_text(str(os.getpid()))
@@ -281,6 +283,7 @@ async def test_a_folder_that_cannot_be_used_is_a_reason_not_a_crash(tmp_path: Pa
 async def test_the_same_reason_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with studio(tmp_path, SpeechSettings(retry_s=0.05), mode="crash") as it:
         await until(lambda: it.state() == "unavailable")
+        await until(lambda: (tmp_path / "tries").stat().st_size >= 3)
         it.mode("")
         await until(lambda: it.state() == "ready")
 
