@@ -62,7 +62,9 @@ class ChatService:
 
     async def history(self, caller: Caller, request: requests.ChatHistory) -> replies.ChatHistoryPage:
         session_id = self._rooms.session(caller, request.session_id)
-        messages = await self._rooms.history(session_id, before=request.before_seq, limit=request.limit + 1)
+        messages = await self._rooms.history(
+            session_id, before=request.before_seq, limit=request.limit + 1, reader=caller.device_id
+        )
         return replies.ChatHistoryPage(
             messages=messages[-request.limit :], has_more=len(messages) > request.limit
         )

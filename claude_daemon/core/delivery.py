@@ -26,25 +26,25 @@ class Stored:
 class Delivery:
     """An event and its encodings; `packets` is where a transport keeps its own form of them."""
 
-    __slots__ = ("_payload", "_stored", "body", "name", "packets", "replayed")
+    __slots__ = ("_payload", "_stored", "body", "name", "packets", "replayed", "stream")
 
     def __init__(
-        self, name: str, body: bytes, stored: Stored | None = None, *, replayed: bool = False
+        self,
+        name: str,
+        body: bytes,
+        stored: Stored | None = None,
+        *,
+        replayed: bool = False,
+        stream: Stream | None = None,
     ) -> None:
         self.name = name
         self.body = body
         self.replayed = replayed
+        self.stream = stored.stream if stored else stream
+        """Whose order it keeps to; None for what may leave at any time."""
         self.packets: dict[bool, Any] = {}
         self._stored = stored
         self._payload: bytes | None = None
-
-    @property
-    def stream(self) -> Stream | None:
-        return self._stored.stream if self._stored else None
-
-    @property
-    def seq(self) -> int | None:
-        return self._stored.seq if self._stored else None
 
     def carries_client_id(self, device_id: DeviceId) -> bool:
         """Whether this device reads another form of the event than all others do."""

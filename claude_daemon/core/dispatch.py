@@ -135,7 +135,7 @@ class Dispatcher:
         self._under_way[name] = (key.fingerprint, outcome)
         try:
             reply = await self._first(spec, key, act)
-        except DaemonError as error:
+        except Exception as error:
             outcome.set_exception(error)
             outcome.exception()  # retrieved, should nobody wait for it
             raise

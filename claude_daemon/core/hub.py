@@ -2,12 +2,14 @@
 
 Publishing never waits for a subscriber.  A subscriber that joins with `afterSeq` reads the log until it
 has caught up with what was delivered, and only then, within one turn of the loop, goes live: so nothing
-is missed in between and nothing comes twice.
+is missed in between and nothing comes twice.  What it publishes itself meanwhile waits until then, or its
+own event would come back to it and its answer would overtake older events.
 """
 
 import asyncio
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 
@@ -30,15 +32,35 @@ class RepeatedError(ConflictError):
         self.reply = reply
 
 
+@dataclass(slots=True, eq=False)
+class _Listener:
+    served: int = 0
+    """The seq up to which it was served from the log, and is not served again."""
+    live: asyncio.Future[None] | None = None
+    """Not done while it still catches up; None when it never had to."""
+
+    @property
+    def catching_up(self) -> bool:
+        return self.live is not None and not self.live.done()
+
+    def go_live(self) -> None:
+        if self.live is not None and not self.live.done():
+            self.live.set_result(None)
+
+
+class ForgottenError(Exception):
+    """The log no longer has the events that a listener still missed."""
+
+
 class Hub:
     """Streams, who listens to them, and how far each has been delivered."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
         self.restorers: dict[str, Restorer] = {}
-        self._listeners: dict[Stream, dict[Connection, int | None]] = {}
-        """The seq up to which each was served from the log; None while it still catches up."""
+        self._listeners: dict[Stream, dict[Connection, _Listener]] = {}
         self._heads: dict[Stream, int] = {}
+        """The seq up to which each stream was delivered while it had listeners."""
         self._laggards: set[Connection] = set()
 
     async def publish(
@@ -72,12 +94,16 @@ class Hub:
             once=once,
             reply=dict(reply) if reply else None,
         )
-        sender = caller.connection if caller and not echo else None
+        sender = caller.connection if caller else None
+        if sender:
+            await self._live(stream, sender)
         outcome: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
 
         def landed(result: Outcome) -> None:
             if isinstance(result, Stored):
-                self._deliver(Delivery(name, body, result), result, sender)
+                self._deliver(Delivery(name, body, result), result, None if echo else sender)
+                if sender and caller and caller.turn:
+                    sender.hold(stream, caller.turn)
             if outcome.done():
                 return
             if isinstance(result, Stored):
@@ -123,16 +149,28 @@ class Hub:
 
     def subscribe(self, stream: Stream, connection: Connection) -> None:
         """Hear what is delivered from now on; a socket that hears the stream already goes on as it is."""
-        self._listeners.setdefault(stream, {}).setdefault(connection, 0)
+        if not connection.closed:
+            self._listeners.setdefault(stream, {}).setdefault(connection, _Listener())
 
     async def enter(self, stream: Stream, connection: Connection) -> Reach:
-        """Begin to hear a stream, in the state of catching up; `catch_up` ends it."""
-        self._listeners.setdefault(stream, {})[connection] = None
-        return await self.log.reach(stream)
+        """Begin to hear a stream, in the state of catching up; `catch_up` or `unsubscribe` ends it.
+
+        For a socket that hears the stream already, `head` is how far that one was served.
+        """
+        heard = self._heard(stream, connection)
+        if not connection.closed:  # it may have gone while its request waited
+            live = asyncio.get_running_loop().create_future()
+            self._listeners.setdefault(stream, {})[connection] = _Listener(live=live)
+        reach = await self.log.reach(stream)
+        return Reach(reach.floor, heard) if heard else reach
 
     def unsubscribe(self, stream: Stream, connection: Connection) -> None:
-        listeners = self._listeners.get(stream)
-        if listeners and listeners.pop(connection, None) is not None and not listeners:
+        listeners = self._listeners.get(stream, {})
+        listener = listeners.pop(connection, None)
+        if listener is None:
+            return
+        listener.go_live()
+        if not listeners:
             del self._listeners[stream]
             self._heads.pop(stream, None)
 
@@ -154,14 +192,21 @@ class Hub:
     ) -> tuple[int, int]:
         """Send what was stored after `after`, then go live.  Returns (last seq, number sent).
 
-        Comes after `enter`, whose reach gave `head` and showed that the log reaches back to `after`.
+        Comes after `enter`, whose reach gave `head` and showed that the log reaches back to `after`.  Raises
+        `ForgottenError` when it no longer does, because retention was faster.
         """
         position, sent = after, 0
-        while self.listens(stream, connection) and not connection.closed:
+        while not connection.closed:
+            listener = self._listeners.get(stream, {}).get(connection)
+            if listener is None:
+                break
             if position >= max(head, self._heads.get(stream, 0)):
-                self._listeners[stream][connection] = position
+                listener.served = position
+                listener.go_live()
                 break
             page = await self.log.read(stream, after=position, limit=PAGE)
+            if not page or page[0].seq != position + 1:
+                raise ForgottenError
             for stored in page:
                 delivery = Delivery(stored.name, await self._restored(stored), stored, replayed=True)
                 connection.offer(delivery)
@@ -176,11 +221,23 @@ class Hub:
             return stored.body
         return encode(await restore(stored.stream, msgspec.json.decode(stored.body)))
 
+    def _heard(self, stream: Stream, connection: Connection) -> int:
+        """How far a live listener was served; 0 when that isn't known."""
+        listener = self._listeners.get(stream, {}).get(connection)
+        if listener is None or listener.catching_up:
+            return 0
+        return max(listener.served, self._heads.get(stream, 0))
+
+    async def _live(self, stream: Stream, connection: Connection) -> None:
+        while (listener := self._listeners.get(stream, {}).get(connection)) and listener.catching_up:
+            assert listener.live is not None
+            await asyncio.shield(listener.live)
+
     def _deliver(self, delivery: Delivery, stored: Stored, sender: Connection | None) -> None:
         listeners = self._listeners.get(stored.stream)
         if not listeners:
             return
         self._heads[stored.stream] = stored.seq
-        for connection, served in list(listeners.items()):
-            if served is not None and stored.seq > served and connection is not sender:
+        for connection, listener in list(listeners.items()):
+            if stored.seq > listener.served and connection is not sender and not listener.catching_up:
                 connection.offer(delivery)

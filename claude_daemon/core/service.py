@@ -27,9 +27,26 @@ class Connection(Protocol):
         """Queue one event.  A client that lags too far is closed instead; it comes back by `afterSeq`."""
         ...
 
+    def hold(self, stream: Stream, turn: "Turn") -> None:
+        """Let the answer of a request leave before what this stream says from now on."""
+        ...
+
     async def drained(self) -> None:
         """Return once `congested` is over or the socket is closed."""
         ...
+
+
+class Turn:
+    """One request between its arrival and its answer.
+
+    An event that it publishes has a number; what the same stream says later waits on the asker's socket
+    until the answer, which tells that number, has left.
+    """
+
+    __slots__ = ("over",)
+
+    def __init__(self) -> None:
+        self.over = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +62,8 @@ class Caller:
     connection: Connection | None = None
     expires_at: float | None = None
     """Unix time at which the credential ends."""
+    turn: Turn | None = None
+    """The request that is being answered, where the order of answers and events matters."""
 
 
 R = TypeVar("R", bound=Request)

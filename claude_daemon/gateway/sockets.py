@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -28,7 +28,7 @@ from claude_daemon.core.hub import Hub
 from claude_daemon.core.metrics import Metrics
 from claude_daemon.core.ratelimit import Windows
 from claude_daemon.core.rooms import Rooms
-from claude_daemon.core.service import Caller
+from claude_daemon.core.service import Caller, Turn
 from claude_daemon.errors import (
     DaemonError,
     InvalidError,
@@ -37,11 +37,12 @@ from claude_daemon.errors import (
     TokenInvalidError,
     UnauthenticatedError,
 )
+from claude_daemon.gateway.order import Order
 from claude_daemon.gateway.outbox import Outbox
 from claude_daemon.lib.tasks import Supervisor
 from claude_daemon.protocol import notices, replies, requests
 from claude_daemon.protocol.codec import decode_json, encode, refused
-from claude_daemon.protocol.model import DeviceId, Json, Notice, timestamp, wire_name
+from claude_daemon.protocol.model import DeviceId, Json, Notice, Stream, timestamp, wire_name
 from claude_daemon.protocol.version import PROTOCOL_VERSION, SERVER_VERSION
 
 log = logging.getLogger(__name__)
@@ -106,10 +107,11 @@ class _Queue(asyncio.Queue[Any]):
 class _Packet(engineio.packet.Packet):  # type: ignore[misc]  # engineio has no types
     """A message that is encoded already."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, start: str, payload: bytes = b"", end: str = "") -> None:
+        text = f"{start}{payload.decode()}{end}"
         super().__init__(engineio.packet.MESSAGE, text)
         self.encode_cache = f"4{text}"
-        self.size = len(text)
+        self.size = len(start) + len(payload) + len(end)
 
 
 class _WebSocket(engineio_aiohttp.WebSocket):  # type: ignore[misc]  # engineio has no types
@@ -141,6 +143,9 @@ class SocketConnection:
         self._socket = engine_socket
         self._drop = drop
         self._timers: list[asyncio.TimerHandle] = []
+        self._order: Order[_Packet] = Order()
+        self._turns: set[Turn] = set()
+        self._revoked = False
         self._outbox = Outbox(settings)
         self._drained = asyncio.Event()
         queue = _Queue(self._outbox, self._drained)
@@ -157,7 +162,7 @@ class SocketConnection:
 
     @property
     def closed(self) -> bool:
-        return self.caller is None or self._broken
+        return self.caller is None or self._revoked or self._broken
 
     @property
     def congested(self) -> bool:
@@ -174,22 +179,40 @@ class SocketConnection:
         own = delivery.carries_client_id(self.device_id)
         packet = delivery.packets.get(own)
         if packet is None:
-            payload = delivery.payload(with_client_id=own).decode()
-            packet = delivery.packets[own] = _Packet(f'2["{delivery.name}",{payload}]')
-        self._put(packet)
+            payload = delivery.payload(with_client_id=own)
+            packet = delivery.packets[own] = _Packet(f'2["{delivery.name}",', payload, "]")
+        if self._has_room(packet):
+            self._send(self._order.passing(delivery.stream, packet))
+
+    def hold(self, stream: Stream, turn: Turn) -> None:
+        if turn in self._turns:
+            self._send(self._order.hold(stream, turn))
 
     # What the server says.
 
     def say(self, event: Notice) -> None:
         """Offer an event that is for this socket alone."""
-        self._put(_Packet(f'2["{wire_name(type(event))}",{encode(event).decode()}]'))
+        self.offer(Delivery(wire_name(type(event)), encode(event)))
 
-    def answer(self, number: int | None, reply: Json) -> None:
+    def begin(self) -> Turn:
+        """A request came in; `answer` ends it."""
+        turn = Turn()
+        self._turns.add(turn)
+        return turn
+
+    def answer(self, turn: Turn, number: int | None, reply: Json | None) -> None:
         """The ack, or, where none was asked for, an `error` event if there is an error."""
-        if number is not None:
-            self._put(_Packet(f"3{number}[{encode(reply).decode()}]"))
-        elif not reply["ok"]:
-            self._put(_Packet(f'2["error",{encode(reply["error"]).decode()}]'))
+        if turn not in self._turns:  # the client left, and what comes back on this transport is another
+            turn.over = True
+            return
+        self._turns.discard(turn)
+        packet = None
+        if reply is not None and number is not None:
+            packet = _Packet(f"3{number}[", encode(reply), "]")
+        elif reply is not None and not reply["ok"]:
+            packet = _Packet('2["error",', encode(reply["error"]), "]")
+        if packet is None or self._has_room(packet):
+            self._send(self._order.answered(turn, packet))
 
     def at(self, seconds: float, act: Callable[[], None]) -> None:
         """Do something later, unless the client leaves before."""
@@ -202,7 +225,11 @@ class SocketConnection:
 
     def revoke(self) -> None:
         """Send DISCONNECT, after which a client doesn't come back by itself, then close."""
-        self._put(_Packet("1"))
+        packet = _Packet("1")
+        if self._has_room(packet):
+            self._send([packet])
+        self._revoked = True
+        self._turns.clear()
         asyncio.get_running_loop().call_later(GOODBYE_S, self.abort)
 
     def close(self) -> None:
@@ -227,19 +254,26 @@ class SocketConnection:
         """The client or its transport is gone."""
         self.unset_timers()
         self.caller = None
+        self._turns.clear()
+        self._order = Order()
         self._drained.set()
 
     @property
     def _broken(self) -> bool:
         return bool(self._socket.closed or self._socket.closing)
 
-    def _put(self, packet: _Packet) -> None:
+    def _has_room(self, packet: _Packet) -> bool:
+        """Count a packet that is about to wait; a client that has too many is closed."""
         if self._broken:
-            return
+            return False
         if self._outbox.add(packet.size, time.monotonic()):
             log.warning("client lags too far and is closed", extra={"device": self.caller and self.device_id})
             self.abort()
-        else:
+            return False
+        return True
+
+    def _send(self, packets: Sequence[_Packet]) -> None:
+        for packet in packets:
             self._socket.queue.put_nowait(packet)
 
 
@@ -396,9 +430,9 @@ class Sockets(socketio.AsyncServer):  # type: ignore[misc]  # socketio has no ty
     async def _welcome(self, connection: SocketConnection, caller: Caller) -> None:
         self._metrics.connected()
         await self._credentials.connected(caller)
-        head = await self._rooms.enter_user(caller)
-        connection.say(
-            notices.Connected(
+
+        def connected(head: int) -> Notice:
+            return notices.Connected(
                 device_id=caller.device_id,
                 user_id=caller.user_id,
                 scopes=sorted(caller.scopes),
@@ -407,8 +441,8 @@ class Sockets(socketio.AsyncServer):  # type: ignore[misc]  # socketio has no ty
                 user_seq=head,
                 limits=self._limits,
             )
-        )
-        await self._rooms.go_live(caller, head)
+
+        await self._rooms.welcome(caller, connected)
         self._watch_expiry(connection)
 
     async def _leave(self, sid: str, _reason: str) -> None:
@@ -440,15 +474,21 @@ class Sockets(socketio.AsyncServer):  # type: ignore[misc]  # socketio has no ty
 
     async def _handle_event(self, eio_sid: str, namespace: str | None, number: int | None, data: Any) -> None:
         connection = self._connections.get(eio_sid)
-        if connection is None or connection.caller is None or namespace not in {None, "/"}:
+        if connection is None or namespace not in {None, "/"}:
             return
         await connection.slots.acquire()
-        self._supervisor.spawn("request", self._answer(connection, connection.caller, number, data))
+        if connection.closed or connection.caller is None:
+            connection.slots.release()
+            return
+        turn = connection.begin()
+        caller = replace(connection.caller, turn=turn)
+        self._supervisor.spawn("request", self._answer(connection, caller, turn, number, data))
 
     async def _answer(
-        self, connection: SocketConnection, caller: Caller, number: int | None, data: Any
+        self, connection: SocketConnection, caller: Caller, turn: Turn, number: int | None, data: Any
     ) -> None:
         name, payload = [*data, None, None][:2] if isinstance(data, list) else (None, None)
+        reply: Json | None = None
         try:
             if caller.expires_at and caller.expires_at <= time.time() and name != "authenticate":
                 reply = refused(TokenExpiredError(), str(name))
@@ -456,8 +496,8 @@ class Sockets(socketio.AsyncServer):  # type: ignore[misc]  # socketio has no ty
                 reply = await self._dispatcher(caller, name, payload)
             if name == "system_status" and reply["ok"]:
                 self._say_status(connection, reply)
-            connection.answer(number, reply)
         finally:
+            connection.answer(turn, number, reply)
             connection.slots.release()
 
     @staticmethod

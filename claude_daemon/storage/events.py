@@ -1,5 +1,6 @@
 """The event log in the database: numbers are given inside the transaction that stores the event."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -103,6 +104,8 @@ class _Appends:
 
     def run(self, connection: sa.Connection, items: Sequence[Draft]) -> Sequence[Outcome]:
         at = now_ms()
+        if len(self._heads) > HEADS_CACHED:
+            self._heads.clear()
         known = self._known(connection, [draft.once for draft in items if draft.once])
         outcomes: list[Outcome] = []
         rows: list[dict[str, Any]] = []
@@ -148,8 +151,6 @@ class _Appends:
             head = connection.execute(
                 sa.select(_STREAMS.head).where(_STREAMS.stream == stream)
             ).scalar_one_or_none()
-            if len(self._heads) >= HEADS_CACHED:
-                self._heads.clear()
         return head or 0
 
     def _move(self, connection: sa.Connection, touched: dict[str, int], at: int) -> None:
@@ -165,15 +166,19 @@ class _Appends:
     def _known(
         self, connection: sa.Connection, keys: Sequence[OnceKey]
     ) -> dict[tuple[str, str, str], tuple[bytes, bytes | None]]:
-        if not keys:
-            return {}
-        wanted = [_name(key) for key in keys]
-        rows = connection.execute(
-            sa.select(_ONCE.device_id, _ONCE.event, _ONCE.client_id, _ONCE.fingerprint, _ONCE.reply).where(
-                sa.tuple_(_ONCE.device_id, _ONCE.event, _ONCE.client_id).in_(wanted)
+        """Which of the keys are stored; asked for by device and event, as only so SQLite uses the index."""
+        wanted: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for key in keys:
+            wanted[key.device_id, key.event].append(key.client_id)
+        return {
+            (device_id, event, row.client_id): (row.fingerprint, row.reply)
+            for (device_id, event), client_ids in wanted.items()
+            for row in connection.execute(
+                sa.select(_ONCE.client_id, _ONCE.fingerprint, _ONCE.reply).where(
+                    _ONCE.device_id == device_id, _ONCE.event == event, _ONCE.client_id.in_(client_ids)
+                )
             )
-        )
-        return {(row[0], row[1], row[2]): (row[3], row[4]) for row in rows}
+        }
 
 
 def _name(key: OnceKey) -> tuple[str, str, str]:

@@ -11,7 +11,6 @@ import queue
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,7 +71,6 @@ class Store:
         self._each = _Each()
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._waiting = 0
-        self._landed: deque[list[_Write]] = deque()
         self._thread = threading.Thread(target=self._serve, name="storage", daemon=True)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reading")
         self.problem: str | None = None
@@ -89,8 +87,6 @@ class Store:
     ) -> None:
         self._queue.put(None)
         await self._loop.run_in_executor(self._readers, self._thread.join)
-        while self._landed:  # noqa: ASYNC110  a few turns of the loop, in which the last acks leave
-            await asyncio.sleep(0)
         await self._loop.run_in_executor(self._readers, self._engine.dispose)
         self._readers.shutdown(wait=False)
 
@@ -185,22 +181,9 @@ class Store:
     # Back on the loop.
 
     def _arrived(self, batch: list[_Write]) -> None:
-        self._landed.append(batch)
-        if len(self._landed) == 1:
-            self._settle()
-
-    def _settle(self) -> None:
-        """Tell of one batch; the next one waits a turn, so that acks of this one leave before its events."""
-        batch = self._landed[0]
         self._waiting -= len(batch)
         for write in batch:
             write.landed(write.outcome)
-        self._loop.call_soon(self._settled)
-
-    def _settled(self) -> None:
-        self._landed.popleft()
-        if self._landed:
-            self._settle()
 
     # Opening.
 
