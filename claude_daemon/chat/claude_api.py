@@ -228,12 +228,15 @@ class ClaudeApi:
         """In a thread: the import, and the certificates that the client reads."""
         import anthropic
 
-        return anthropic.AsyncAnthropic(
+        client = anthropic.AsyncAnthropic(
             api_key=self._api_key,
             base_url=self._settings.base_url or None,
             max_retries=0,
             timeout=anthropic.Timeout(self._settings.timeout_s, connect=self._settings.connect_timeout_s),
         )
+        # Older SDKs send ANTHROPIC_AUTH_TOKEN along, which another program's user meant for that program.
+        client.auth_token = None
+        return client
 
 
 def _tokens(usage: Any) -> dict[str, int]:
