@@ -36,6 +36,8 @@ from claude_daemon.gateway.sockets import Credentials, Sockets
 from claude_daemon.lib.files import private_folder, write_private
 from claude_daemon.lib.lock import Lock, LockedError
 from claude_daemon.lib.tasks import Supervisor
+from claude_daemon.projects.files import FileService
+from claude_daemon.projects.service import ProjectService
 from claude_daemon.protocol import notices, replies, requests
 from claude_daemon.protocol.model import UserId
 from claude_daemon.protocol.version import SERVER_VERSION
@@ -64,13 +66,6 @@ class Parts:
     voice: Callable[[SpeechSettings], Voice] = WorkerVoice
 
 
-class Unplugged:
-    """TEMPORARY: parts that are still being built."""
-
-    def known(self, _project_id: str) -> bool:
-        return False
-
-
 @asynccontextmanager
 async def running(settings: Settings, parts: Parts, stop: asyncio.Event) -> AsyncIterator[Server]:
     """Open everything in order of need.  What is opened last is closed first."""
@@ -80,10 +75,11 @@ async def running(settings: Settings, parts: Parts, stop: asyncio.Event) -> Asyn
         store = await enter(Store(settings.storage, settings.folders.state))
         supervisor = await enter(Supervisor())
         vault = await _vault(settings)
+        user_id = UserId(getpass.getuser())
         devices = Devices(
             store,
             await _tokens(settings, vault),
-            user_id=UserId(getpass.getuser()),
+            user_id=user_id,
             token_ttl_s=settings.security.token_ttl_s,
         )
         await devices.load()
@@ -94,7 +90,9 @@ async def running(settings: Settings, parts: Parts, stop: asyncio.Event) -> Asyn
         if api_key:
             backend = await enter(ClaudeApi(settings.chat, api_key))
             assistant = await enter(Assistant(hub, supervisor, backend, settings.chat))
-        rooms = Rooms(hub, Unplugged(), assistant.backend.name if assistant else "none")
+        projects = await enter(ProjectService(hub, store, supervisor, settings, user_id=user_id))
+        files = FileService(projects, hub, store, settings.projects)
+        rooms = Rooms(hub, projects, assistant.backend.name if assistant else "none")
         chat = ChatService(hub, rooms, assistant)
         speaker = Speaker(
             parts.voice(settings.speech),
@@ -121,17 +119,17 @@ async def running(settings: Settings, parts: Parts, stop: asyncio.Event) -> Asyn
                 clients=lambda: sockets.connected,
                 sessions=lambda: hub.audience("session:"),
                 devices=devices.listed,
-                projects=list,
+                projects=projects.status,
                 terminal=lambda: replies.TerminalStatus(0, 0, 0, replies.Sandbox("none", "off", [])),
                 speech=speech.status,
                 assistant=chat.status,
                 storage=lambda: replies.StorageStatus("sqlite", store.size()),
                 vault=lambda: vault.name,
-                problems=lambda: [each for each in (store.problem,) if each],
+                problems=lambda: [*([store.problem] if store.problem else []), *projects.problems()],
             ),
             metrics,
         )
-        _answer(dispatcher, rooms, devices, chat, speech, status, stop)
+        _answer(dispatcher, rooms, devices, projects, files, chat, speech, status, stop)
         devices.on_revoked.append(sockets.revoked)
         routes = Routes(status, metrics, lambda request: _http_caller(devices, request))
         server = await enter(Server(settings.server, settings.socket_path, sockets, routes))
@@ -148,6 +146,8 @@ def _answer(
     dispatcher: Dispatcher,
     rooms: Rooms,
     devices: Devices,
+    projects: ProjectService,
+    files: FileService,
     chat: ChatService,
     speech: SpeechService,
     status: Status,
@@ -165,6 +165,15 @@ def _answer(
     on(requests.LeaveSession, rooms.leave_session)
     on(requests.LeaveProject, rooms.leave_project)
     on(requests.ListSessions, rooms.list_sessions)
+    on(requests.ListProjects, projects.list)
+    on(requests.ProjectAdd, projects.add)
+    on(requests.ProjectRemove, projects.remove)
+    on(requests.ProjectPause, projects.pause)
+    on(requests.ProjectResume, projects.resume)
+    dispatcher.on_once(requests.FileUpdate, files.update)
+    on(requests.FileList, files.list)
+    on(requests.FileRead, files.read)
+    on(requests.FileHistory, files.history)
     dispatcher.on_once(requests.ChatMessage, chat.message)
     on(requests.ChatCancel, chat.cancel)
     on(requests.ChatHistory, chat.history)
