@@ -50,7 +50,9 @@ class Supervisor:
         if len(self._tasks) >= self._max_jobs:
             work.close()
             raise RuntimeError(f"{len(self._tasks)} tasks are running; {name} is one too many")
-        return self._start(self._job(name, work), name)
+        task = self._start(self._job(name, work), name)
+        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before its first step
+        return task
 
     async def failed(self) -> None:
         """Return never; raise what ended an essential loop."""

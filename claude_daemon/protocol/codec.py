@@ -5,9 +5,10 @@ mistake, its exact path, and the type that the older server's validator (joi) ga
 """
 
 import re
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import msgspec
+from msgspec.structs import fields
 
 from claude_daemon.errors import DaemonError, InvalidError, TooLargeError
 from claude_daemon.protocol.model import REQUESTS, Json, Record, Request, RequestSpec
@@ -29,6 +30,7 @@ _KINDS = (
     ("Expected `float", "number.base"),
 )
 _NAME_SHOWN = 64
+MAX_DEPTH = 64  # levels of a client's own data; Python's and many other readers of JSON end at 1,000
 
 
 def spec_of(name: object) -> RequestSpec:
@@ -42,30 +44,75 @@ def spec_of(name: object) -> RequestSpec:
 
 def decode(spec: RequestSpec, payload: object) -> Request:
     """The typed request.  Raises `InvalidError` or `TooLargeError` about the first mistake."""
-    if spec.shorthand and not isinstance(payload, dict) and payload is not None:
-        payload = {spec.shorthand: payload}
-    if payload is None and spec.refusal is None:
+    if payload is None and (spec.shorthand or spec.refusal is None):
         payload = {}
+    elif spec.shorthand and not isinstance(payload, dict):
+        payload = {spec.shorthand: payload}
     try:
-        return msgspec.convert(payload, spec.kind)
+        request = msgspec.convert(payload, spec.kind)
     except msgspec.ValidationError as error:
-        raise _refusal(spec, str(error)) from None
+        raise _refusal(spec, *_first_mistake(spec.kind, payload, str(error))) from None
+    for name in spec.kind.__struct_fields__:
+        if _nested_deeper(getattr(request, name), MAX_DEPTH):
+            raise _refused(spec, [name], "object.base", f"must not be nested deeper than {MAX_DEPTH} levels")
+    return request
 
 
-def _refusal(spec: RequestSpec, text: str) -> InvalidError:
+def _first_mistake(kind: type[Request], payload: object, found: str) -> tuple[str, list[str | int]]:
+    """What is wrong in msgspec's words, and the field they begin at.
+
+    `found` is what msgspec met first in the client's order; first in the contract's order is always the same.
+    """
+    if isinstance(payload, dict):
+        for field in fields(kind):
+            if field.encode_name not in payload:
+                if field.required:
+                    return f"Object missing required field `{field.encode_name}`", []
+                continue
+            try:
+                msgspec.convert(payload[field.encode_name], field.type)
+            except msgspec.ValidationError as error:
+                return str(error), [field.encode_name]
+    return found, []
+
+
+def _refusal(spec: RequestSpec, text: str, path: list[str | int]) -> InvalidError:
     found = _PLACE.match(text)
     assert found is not None
     what = found["what"]
-    path: list[str | int] = [
+    path += [
         int(index) if index else name for name, index in _STEP.findall(found["path"] or "") if name or index
     ]
     kind = next((kind for start, kind in _KINDS if what.startswith(start)), "object.base")
     if missing := _MISSING.search(what):
         path.append(missing[1])
+    elif any(path == [each.encode_name] and get_origin(each.type) is Literal for each in fields(spec.kind)):
+        kind = "any.only"  # joi looks at the choices first
+    return _refused(spec, path, kind, _in_words(what, kind))
+
+
+def _refused(spec: RequestSpec, path: list[str | int], kind: str, what: str) -> InvalidError:
     where = f'"{".".join(map(str, path))}"' if path else "the payload"
-    reason = f"{where}: {_in_words(what, kind)}"
-    refused = TooLargeError if kind == "string.max" else InvalidError
-    return refused(spec.refusal or f"{spec.name}: {reason}", path=path, kind=kind, reason=reason)
+    reason = f"{where}: {what}"
+    error = TooLargeError if kind == "string.max" else InvalidError
+    about_another = spec.shorthand is not None and path != [] and path[0] != spec.shorthand
+    message = f"{spec.name}: {reason}" if spec.refusal is None or about_another else spec.refusal
+    return error(message, path=path, kind=kind, reason=reason)
+
+
+def _nested_deeper(value: object, depth: int) -> bool:
+    """Whether a value nests deeper, so that a reader with less stack left than this one might fail."""
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(depth):
+        if not level:
+            return False
+        level = [
+            child
+            for each in level
+            for child in (each.values() if isinstance(each, dict) else each)
+            if isinstance(child, (dict, list))
+        ]
+    return level != []
 
 
 def _in_words(what: str, kind: str) -> str:

@@ -87,7 +87,7 @@ class RequestSpec:
     refusal: str | None
     """The message of a request that is not well formed; None: a sentence about the first mistake."""
     shorthand: str | None
-    """The wire field that a payload which is no object stands for."""
+    """The wire field that a payload which is no object stands for; `refusal` is about this one alone."""
     once: Once | None
     """How a repeated clientId is kept from acting twice.
 

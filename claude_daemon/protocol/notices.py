@@ -133,3 +133,4 @@ class Error(Notice):
     event: str
     details: list[replies.ErrorDetail] | UnsetType = UNSET
     retry_after_ms: int | UnsetType = UNSET
+    sha256: str | UnsetType | None = UNSET

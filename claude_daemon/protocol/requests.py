@@ -94,14 +94,20 @@ class ChatMessage(Request):
     client_id: ClientId | None = None
 
 
-@request("chat", refusal="Session ID is required")
+@request("chat", refusal="Session ID is required", shorthand="sessionId")
 class ChatCancel(Request):
     """End the reply that is being written in a session."""
 
     session_id: Id
 
 
-@request("view", reply=replies.ChatHistoryPage, budget="joins", refusal="Session ID is required")
+@request(
+    "view",
+    reply=replies.ChatHistoryPage,
+    budget="joins",
+    refusal="Session ID is required",
+    shorthand="sessionId",
+)
 class ChatHistory(Request):
     """A page of chat messages before `beforeSeq`, or the last ones."""
 

@@ -7,6 +7,7 @@ import msgspec
 
 from claude_daemon.protocol import facts, notices, requests  # noqa: F401  their import fills the registries
 from claude_daemon.protocol.model import FACTS, NOTICES, REQUESTS, Json, Record
+from claude_daemon.protocol.replies import Status
 from claude_daemon.protocol.version import SERVER_VERSION
 
 _REF = "#/components/schemas/{name}"
@@ -32,7 +33,10 @@ def asyncapi() -> Json:
             "x-ack": {"$ref": _REF.format(name=_place(spec.reply))},
             "x-clientId": spec.once is not None,
         }
+        if spec.shorthand:
+            sent[name]["x-shorthand"] = spec.shorthand
     received = {name: _message(name, kind) for name, kind in (FACTS | NOTICES).items()}
+    received["system_status"] = _message("system_status", Status)
     for name in FACTS:
         received[name]["x-stored"] = True
     return {
