@@ -15,13 +15,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import sqlalchemy as sa
 
 from claude_daemon.config import StorageSettings
 from claude_daemon.errors import BusyError, DaemonError, SettingError, StorageFullError, StorageUnusableError
 from claude_daemon.storage import tables
+
+if TYPE_CHECKING:  # 60 ms that only a migration is worth
+    from alembic.config import Config
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
@@ -211,17 +214,22 @@ class Store:
                 verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
                 if verdict != "ok":
                     raise damaged(self.path, str(verdict))
-            has_version = sa.inspect(connection).has_table("alembic_version")
-            version = (
-                connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-                if has_version
-                else None
-            )
-        if version != tables.HEAD:
-            self._migrate(engine, version)
+            found = sa.inspect(connection).get_table_names()
+            version = None
+            if "alembic_version" in found:
+                version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+            elif found:
+                raise StorageUnusableError(
+                    f"{self.path} is not a database of claude-daemon; it is kept as it is: move it away"
+                )
+        config = None if version == tables.HEAD else self._migrations(version)
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # kept in the file: for all connections
+        if config:
+            self._migrate(engine, config)
 
-    def _migrate(self, engine: sa.Engine, version: str | None) -> None:
-        from alembic import command
+    def _migrations(self, version: str | None) -> "Config":
+        """The steps that lead from a version to ours.  Raises `StorageUnusableError` for a newer one."""
         from alembic.config import Config
         from alembic.script import ScriptDirectory
         from alembic.util.exc import CommandError
@@ -237,6 +245,11 @@ class Store:
                     f"{self.path} was written by a newer claude-daemon (schema {version}, this one knows "
                     f"{tables.HEAD}); it is kept as it is: install the newer version again"
                 ) from None
+        return config
+
+    def _migrate(self, engine: sa.Engine, config: "Config") -> None:
+        from alembic import command
+
         with engine.begin() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # the driver itself begins none for DDL
             config.attributes["connection"] = connection
@@ -263,8 +276,9 @@ def unusable(error: sa.exc.DatabaseError, path: Path) -> DaemonError:
 
 
 def damaged(path: Path, what: str) -> StorageUnusableError:
+    line = what.splitlines()[-1]  # SQLite writes a headline above it
     return StorageUnusableError(
-        f"{path} is damaged ({what}); it is kept as it is: move it away to start afresh, or put a copy back"
+        f"{path} is damaged ({line}); it is kept as it is: move it away to start afresh, or put a copy back"
     )
 
 
@@ -293,7 +307,6 @@ def _path(url: str, folder: Path) -> Path:
 
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
