@@ -102,6 +102,8 @@ class TerminalSettings:
     kept_bytes: int = setting(8_000_000, "output kept of one command for terminal_history")
     kept_commands: int = setting(200, "finished commands whose output is kept")
     chunk_bytes: int = setting(32_768, "output in one event at most")
+    gather_ms: float = setting(4.0, "output that trickles is gathered this long before it becomes an event")
+    scratch_bytes: int = setting(512 << 20, "a command's /tmp, its home and /dev/shm, each in memory")
     int_grace_s: float = setting(2.0, "between INT and TERM of a cancel")
     term_grace_s: float = setting(3.0, "between TERM and KILL of a cancel")
 
