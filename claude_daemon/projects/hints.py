@@ -21,7 +21,8 @@ class Loss(Enum):
 
     OVERFLOW = "the system dropped file events, too many came at once"
     DEAD = "the thread that hears file events ended"
-    ROOT = "the project's folder was moved, deleted or unmounted"
+    MOVED = "the project's folder was moved or unmounted"
+    REMOVED = "the project's folder was deleted"
 
 
 class Hints(Protocol):

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 _BEING_WRITTEN = InotifyConstants.IN_CREATE | InotifyConstants.IN_MODIFY
 _MOVED = InotifyConstants.IN_MOVED_FROM | InotifyConstants.IN_MOVED_TO
-_SELF = InotifyConstants.IN_DELETE_SELF | InotifyConstants.IN_MOVE_SELF | InotifyConstants.IN_UNMOUNT
+_MOVED_ITSELF = InotifyConstants.IN_MOVE_SELF | InotifyConstants.IN_UNMOUNT
 _MASK = Mask(
     _BEING_WRITTEN
     | _MOVED
@@ -103,8 +103,10 @@ class InotifyHints:
         if folder is None:
             return
         if not event.name:
-            if event.mask & _SELF and not folder:
-                self._crossing.lose(Loss.ROOT)
+            if not folder and event.mask & InotifyConstants.IN_DELETE_SELF:
+                self._crossing.lose(Loss.REMOVED)
+            elif not folder and event.mask & _MOVED_ITSELF:
+                self._crossing.lose(Loss.MOVED)
             return
         try:
             path = join(folder, event.name.decode())

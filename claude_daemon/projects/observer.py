@@ -59,8 +59,10 @@ class ObserverHints(FileSystemEventHandler):
             except ValueError:  # outside after a move, or not Unicode
                 continue
             if path == ".":
-                if isinstance(event, DirDeletedEvent | DirMovedEvent):
-                    self._crossing.lose(Loss.ROOT)
+                if isinstance(event, DirDeletedEvent):
+                    self._crossing.lose(Loss.REMOVED)
+                elif isinstance(event, DirMovedEvent):
+                    self._crossing.lose(Loss.MOVED)
                 continue
             at_once = isinstance(event, DirCreatedEvent | DirMovedEvent)
             self._crossing.touch(path, Wait.NONE if at_once else Wait.QUIET)

@@ -11,7 +11,7 @@ from claude_daemon.errors import NotFoundError, OutsideProjectError
 from claude_daemon.lib.tasks import Supervisor
 from claude_daemon.projects.recorder import Author, Recorded, Recorder
 from claude_daemon.projects.snapshot import File, Snapshot
-from claude_daemon.projects.survey import Change
+from claude_daemon.projects.take import Change
 from claude_daemon.projects.watcher import RETRY_S, Watcher
 from claude_daemon.projects.workers import Workers
 from claude_daemon.projects.writer import Edit

@@ -22,7 +22,7 @@ from claude_daemon.projects.content import NOTHING, show
 from claude_daemon.projects.history import History
 from claude_daemon.projects.refusals import refusal
 from claude_daemon.projects.sensitive import sensitive
-from claude_daemon.projects.survey import Change
+from claude_daemon.projects.take import Change
 from claude_daemon.projects.workers import Workers
 from claude_daemon.protocol import facts, replies
 from claude_daemon.protocol.model import Json, Stream, project_stream

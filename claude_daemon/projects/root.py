@@ -6,7 +6,9 @@ Where the kernel has `openat2` (Linux 5.6) it resolves a path in one call, with 
 is no check: what was opened is what is used.  Both fail alike: `ELOOP` for a link on the way, `ENOTDIR`
 for another thing that is no folder.
 
-Not on Windows, which has neither; a project cannot be opened there yet.
+Held open for as long as an operation lasts, no longer: an open folder keeps its disk from being ejected,
+and its removal from being noticed.  Not on Windows, which has neither way; there a project cannot be
+opened yet.
 """
 
 import contextlib
@@ -27,6 +29,8 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER = getattr(os, "O_DIRECTORY", 0) | _NO_FOLLOW
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)  # a FIFO or terminal must not hold us
 
+Identity = tuple[int, int]  # device and inode
+
 
 class Root:
     """Relative paths are as `parse_path` returns them, and `""` for the folder itself."""
@@ -36,7 +40,8 @@ class Root:
         self.path = path
         self._resolves = has_openat2() if openat2 is None else openat2
         self._fd = os.open(path, os.O_RDONLY | _FOLDER)
-        self._identity = _identity(os.fstat(self._fd))
+        self.identity = _identity(os.fstat(self._fd))
+        """Which folder it is, whatever it is called."""
 
     def __enter__(self) -> Self:
         return self
@@ -50,7 +55,7 @@ class Root:
     def stands(self) -> bool:
         """Whether the folder that is held open is still the one at `path`."""
         try:
-            return _identity(os.lstat(self.path)) == self._identity
+            return _identity(os.lstat(self.path)) == self.identity
         except OSError:
             return False
 
@@ -118,7 +123,7 @@ def _step(at: int, name: str, flags: int) -> int:
         raise
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
+def _identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
 
 

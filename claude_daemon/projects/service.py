@@ -92,6 +92,11 @@ class ProjectService:
         """The project that `path`, absolute and without links, lies in; the innermost of nested ones."""
         return registry.owner(path, self._paths())
 
+    def inner(self, project_id: str) -> tuple[Path, ...]:
+        """The projects that lie within a project."""
+        folder = self.folder(project_id)
+        return tuple(path for path in self._paths().values() if folder in path.parents)
+
     def status(self) -> list[replies.Project]:
         return [project.status() for project in self._projects.values()]
 

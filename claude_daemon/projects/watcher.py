@@ -19,10 +19,12 @@ from typing import Literal, Protocol
 from claude_daemon.config import ProjectSettings
 from claude_daemon.errors import DaemonError
 from claude_daemon.projects.hints import Crossing, Hints, Loss, open_hints
-from claude_daemon.projects.root import Root
+from claude_daemon.projects.look import Looked, Looker
+from claude_daemon.projects.root import Identity
 from claude_daemon.projects.settle import Settle, Wait
 from claude_daemon.projects.snapshot import Snapshot, unread
-from claude_daemon.projects.survey import Change, Looked, Survey, Taken
+from claude_daemon.projects.survey import FolderGoneError, Survey, identify
+from claude_daemon.projects.take import Change, Taken, Taker
 from claude_daemon.projects.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 State = Literal["watching", "scanning", "polling", "paused", "unavailable"]
 
 REOPEN_S = 1.0  # between looks for a folder that isn't there
+GONE_S = 0.1  # a look may find the folder gone a little before the system says how it went
 RETRY_S = 5.0  # after nobody could be told of a change
 PATIENCE = 4  # a file that changed while it was read is left alone for so many times as long
 POLL_SHARE = 10  # a tree that takes a second to compare is polled every ten
@@ -112,50 +115,62 @@ class Watcher:
     async def _serve(self) -> None:
         while not self._stopping:
             try:
-                root = await self._workers.run(Root, self._path)
+                identity = await self._workers.run(identify, self._path)
             except OSError as error:
                 self.state = "unavailable"
                 self.problem = (
                     f"{self._path} cannot be opened: {error.strerror}; bring it back or remove the project"
                 )
-                self._losses.add(Loss.ROOT)
+                self._losses.add(Loss.MOVED)
                 await self._sleep_until(_now() + REOPEN_S)
                 continue
             try:
-                await self._follow(root)
+                await self._follow(identity)
             except Exception:
                 self.state, self.problem = "unavailable", "watching failed; it starts again in a moment"
                 raise
-            finally:
-                root.close()
 
-    async def _follow(self, root: Root) -> None:
-        """Watch one folder for as long as it stands at its path and the system's events can be heard."""
+    async def _follow(self, identity: Identity) -> None:
+        """Watch the folder for as long as it is the same one and the system's events can be heard."""
         crossing = Crossing(touched=self._touched, lost=self._lost, limit=self._settings.max_files)
-        hints = await self._workers.run(self._opener, root.path, crossing)
-        survey = Survey(
-            root,
+        hints = await self._workers.run(self._opener, self._path, crossing)
+        looker = Looker(
             self._snapshot,
             hints,
-            elsewhere=self._elsewhere,
             keep_bytes=max(self._settings.inline_bytes, self._settings.version_file_bytes),
             young_s=self._settings.settle_max_ms / 1000,
             waiting=self._settle.__contains__,
+            elsewhere=self._elsewhere,
         )
+        taker = Taker(self._snapshot, leave=looker.leave)
         try:
-            await self._compare_on(root, survey, hints)
+            await self._compare_on(Survey(self._path, identity, looker, taker))
+        except FolderGoneError:
+            await self._gone(taker)
         finally:
             self._settle.clear()
             await self._workers.run(hints.close)
 
-    async def _compare_on(self, root: Root, survey: Survey, hints: Hints) -> None:
+    async def _gone(self, taker: Taker) -> None:
+        """The folder is another one or none.  If it was deleted, so were its files; if not, who knows."""
+        await asyncio.sleep(GONE_S)
+        if Loss.REMOVED in self._losses and not await self._workers.run(self._path.exists):
+            async with self._turn:
+                taken = taker.all_gone()
+                if taken.changes:
+                    await self._tell(taker, taken)
+        self._losses.add(Loss.MOVED)
+
+    async def _compare_on(self, survey: Survey) -> None:
+        """Raises `FolderGoneError`; returns when hints can no longer be heard."""
+        hints = survey.looker.hints
         due: deque[str] = deque()
-        scan: _Scan | None = self._begin_scan(survey, hints)
+        scan: _Scan | None = self._begin_scan(survey)
         while not self._stopping:
             if scan:
                 scan.found += await self._compare(survey, scan.queue)
                 if not scan.queue:
-                    await self._end_scan(scan, survey, hints)
+                    await self._end_scan(scan, survey)
                     scan = None
             if not self._snapshot.complete:
                 continue  # until the first scan is through, nobody can tell what is new
@@ -167,19 +182,17 @@ class Watcher:
             if hints.full and self.state == "watching":
                 self._scan_at = _now()
             if scan is None and (self._losses or _now() >= self._scan_at):
-                if Loss.DEAD in self._losses or not await self._workers.run(root.stands):
-                    self._losses.add(Loss.ROOT)
+                await self._workers.run(survey.check)
+                if Loss.DEAD in self._losses:
                     return
-                scan = self._begin_scan(survey, hints)
+                scan = self._begin_scan(survey)
 
     async def _compare(self, survey: Survey, queue: deque[str]) -> int:
         """Compare a slice of what is queued and tell what changed; returns how much."""
         began = _now()
         looked = await self._workers.run(survey.look, queue, read_new=self._snapshot.complete)
-        now = _now()
-        for path in looked.young:
-            self._settle.touch(path, now, Wait.CLOSE)
-        return await self._take(survey, looked, patience_s=(now - began) * PATIENCE)
+        self._await_writers(looked.young)
+        return await self._take(survey, looked, patience_s=(_now() - began) * PATIENCE)
 
     async def _take(self, survey: Survey, looked: Looked, *, patience_s: float) -> int:
         if not looked.seen:
@@ -187,27 +200,28 @@ class Watcher:
         async with self._turn:
             taken = await self._workers.run(survey.take, looked, announce_new=self._snapshot.complete)
             if taken.changes:
-                await self._tell(survey, taken)
-        self._look_again(taken.again, patience_s)
+                await self._tell(survey.taker, taken)
+        self._touched([(folder, Wait.QUIET) for folder in taken.anew])
+        if patience_s * 1000 <= self._settings.settle_max_ms:
+            self._await_writers(taken.again)
+        else:
+            asyncio.get_running_loop().call_later(patience_s, self._await_writers, taken.again)
         return len(taken.changes)
 
-    async def _tell(self, survey: Survey, taken: Taken) -> None:
+    async def _tell(self, taker: Taker, taken: Taken) -> None:
         try:
             await self._listener.changed(taken.changes)
         except BaseException as error:
-            await self._workers.run(survey.forget, taken)
+            await self._workers.run(taker.forget, taken)
             self._untold = True
             self._scan_at = min(self._scan_at, _now() + RETRY_S)
             if not isinstance(error, DaemonError):
                 raise
             log.warning("changes could not be told", extra={"path": str(self._path), "reason": str(error)})
 
-    def _look_again(self, paths: Iterable[str], patience_s: float) -> None:
-        for path in paths:
-            if patience_s * 1000 <= self._settings.settle_ms:
-                self._settle.touch(path, _now())
-            else:
-                self.compare_again([path], after_s=patience_s)
+    def _await_writers(self, paths: Iterable[str]) -> None:
+        """Somebody was just writing these; a hint tells when he is done, if the system can."""
+        self._touched([(path, Wait.CLOSE) for path in paths if path not in self._settle])
 
     async def _idle(self, survey: Survey) -> None:
         """Wait for something to do, and meanwhile read what nobody has read yet."""
@@ -223,16 +237,16 @@ class Watcher:
             await self._take(survey, await self._workers.run(survey.learn, paths), patience_s=0)
             self._learn_at = _now() + LEARN_PAUSE * (_now() - began)
 
-    def _begin_scan(self, survey: Survey, hints: Hints) -> _Scan:
+    def _begin_scan(self, survey: Survey) -> _Scan:
         scan = _Scan(_now(), lost=bool(self._losses))
         self._losses.clear()
-        self._untold = survey.left_out = False
-        hints.retry()
+        self._untold = survey.taker.left_out = False
+        survey.looker.hints.retry()
         if scan.lost or not self._snapshot.complete:
             self.state = "scanning"
         return scan
 
-    async def _end_scan(self, scan: _Scan, survey: Survey, hints: Hints) -> None:
+    async def _end_scan(self, scan: _Scan, survey: Survey) -> None:
         async with self._turn:
             if not self._snapshot.complete:
                 self._unlearned.extend(
@@ -245,11 +259,12 @@ class Watcher:
             elif scan.lost or scan.found:
                 await self._rescanned(scan.found)
         pause = self._settings.rescan_s
-        if hints.full:
+        polling = survey.looker.hints.full
+        if polling:
             pause = max(self._settings.poll_s, POLL_SHARE * (_now() - scan.began))
         self._scan_at = _now() + (RETRY_S if self._untold else pause)
-        self.state = "polling" if hints.full else "watching"
-        self.problem = " ".join(self._problems(survey, hints, pause)) or None
+        self.state = "polling" if polling else "watching"
+        self.problem = " ".join(self._problems(survey, pause)) or None
         self._snapshot.complete = True
         self.ready.set()
 
@@ -259,21 +274,21 @@ class Watcher:
         except DaemonError as error:  # the changes themselves were told; this only says why so late
             log.warning("rescan could not be told", extra={"path": str(self._path), "reason": str(error)})
 
-    def _problems(self, survey: Survey, hints: Hints, pause_s: float) -> Iterable[str]:
-        if hints.full:
+    def _problems(self, survey: Survey, pause_s: float) -> Iterable[str]:
+        if survey.looker.hints.full:
             yield (
                 f"The system has no more watches to give, so the folder is compared every {pause_s:.0f} s; "
                 "raise fs.inotify.max_user_watches and max_user_instances."
             )
-        if survey.left_out:
+        if survey.taker.left_out:
             yield (
                 f"It has more than {self._settings.max_files:,} files and folders; the rest is not watched. "
                 "Add what need not be to .gitignore, or raise projects.max_files."
             )
-        if survey.unnamed:
-            folder, count = next(iter(survey.unnamed.items()))
+        if survey.looker.unnamed:
+            folder, count = next(iter(survey.looker.unnamed.items()))
             yield (
-                f"{sum(survey.unnamed.values())} names are not UTF-8 and cannot be shown, "
+                f"{sum(survey.looker.unnamed.values())} names are not UTF-8 and cannot be shown, "
                 f"{count} of them in {folder or 'the folder itself'}."
             )
 
