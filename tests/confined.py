@@ -1,10 +1,12 @@
-"""Commands in the real sandbox, without a daemon around it."""
+"""Commands in the real sandbox, without a daemon around it, and projects without a watcher."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from claude_daemon.config import TerminalSettings
+from claude_daemon.errors import NotFoundError
+from claude_daemon.protocol import replies
 from claude_daemon.terminal.ending import Ending
 from claude_daemon.terminal.limits import Limits
 from claude_daemon.terminal.process import Process
@@ -57,6 +59,28 @@ class Confined:
                 said[chunk.stream] += chunk.text
             ending = await process.ended()
         return Ran(said["stdout"], said["stderr"], ending, process.duration_ms)
+
+
+class Registered:
+    """Projects as a dictionary."""
+
+    def __init__(self, **folders: Path) -> None:
+        self.folders = folders
+
+    def known(self, project_id: str) -> bool:
+        return project_id in self.folders
+
+    def folder(self, project_id: str) -> Path:
+        if project_id not in self.folders:
+            raise NotFoundError(f"there is no project {project_id!r}")
+        return self.folders[project_id]
+
+    def project_of(self, path: Path) -> str | None:
+        around = [name for name, folder in self.folders.items() if path.is_relative_to(folder)]
+        return max(around, key=lambda name: len(self.folders[name].parts), default=None)
+
+    def status(self) -> list[replies.Project]:
+        return [replies.Project(name, str(path), "watching", 0) for name, path in self.folders.items()]
 
 
 class Confine(Protocol):

@@ -123,7 +123,7 @@ class Hub:
         also: Connection | None = None,
     ) -> None:
         """Offer an event that is not stored to a stream's live subscribers, and to `also` once."""
-        delivery = Delivery(wire_name(type(event)), encode(event))
+        delivery = Delivery(wire_name(type(event)), encode(event), stream=stream)
         listeners = self._listeners.get(stream, {})
         for connection in list(listeners):
             if connection is not exclude:

@@ -1,23 +1,25 @@
 """One command from its place in the queue to its last event."""
 
 import asyncio
+import logging
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import UNSET
 
-from claude_daemon.config import TerminalSettings
 from claude_daemon.core.hub import Hub
 from claude_daemon.core.service import Connection
-from claude_daemon.errors import DaemonError
 from claude_daemon.protocol import notices
 from claude_daemon.protocol.codec import encode
 from claude_daemon.protocol.model import session_stream
+from claude_daemon.protocol.replies import CommandState
 from claude_daemon.storage.commands import CommandRow
 from claude_daemon.terminal.ending import Asked, Ending
 from claude_daemon.terminal.process import Process, SignalName, Steps
-from claude_daemon.terminal.sandbox import Job, Sandbox
 from claude_daemon.terminal.transcript import Transcript
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,32 +27,38 @@ class Finish:
     """How it ended, and how long it ran."""
 
     ending: Ending
-    duration_ms: int
+    duration_ms: int = 0
 
 
 class Command:
-    """Asked to end before it began, it never begins."""
+    """What one is asked for, and what it says.  Asked to end before it began, it never begins."""
 
     def __init__(
-        self, row: CommandRow, job: Job, transcript: Transcript, hub: Hub, connection: Connection | None
+        self,
+        row: CommandRow,
+        process: Process,
+        transcript: Transcript,
+        hub: Hub,
+        connection: Connection | None,
     ) -> None:
         self.row = row
-        self.finished = asyncio.Event()
-        self._job = job
+        self.state: CommandState = "queued"
+        self.finish: Finish | None = None
+        self.task: asyncio.Task[object] | None = None
+        self._process = process
         self._transcript = transcript
         self._hub = hub
         self._stream = session_stream(row.session_id)
         self._connection = connection
-        self._seq = 0
-        self._process: Process | None = None
         self._asked: Asked | None = None
         self._turn = asyncio.Event()
+        self._running = AsyncExitStack()
         self._patience: asyncio.Timeout | None = None
         """While a slow client holds it up."""
 
     # What is asked of it.
 
-    def begin(self) -> None:
+    def take_turn(self) -> None:
         """A slot is free."""
         self._turn.set()
 
@@ -58,76 +66,48 @@ class Command:
         """End it step by step; one that waits ends at once."""
         self._asked = self._asked or asked
         self._turn.set()
-        if self._process:
+        if self.state == "running":
             self._process.end(asked, steps)
-        if asked.reason == "daemon_stopped" and self._patience:
+        if self._patience and asked.reason == "daemon_stopped":
             self._patience.reschedule(asyncio.get_running_loop().time())
 
-    def signal(self, name: SignalName) -> bool:
-        """Send one signal.  False when it does not run yet."""
-        if self._process is None:
-            return False
+    def signal(self, name: SignalName) -> None:
+        """Send one that runs a signal, and leave it at that."""
         self._process.signal(name)
-        return True
 
     # Its life.
 
-    async def turn(self) -> bool:
-        """Wait for a slot.  False when it was asked to end first."""
+    async def turn(self) -> Asked | None:
+        """Wait for a slot; returns why it is not to begin any more."""
         await self._turn.wait()
-        return self._asked is None
+        return self._asked
 
-    async def run(self, sandbox: Sandbox, settings: TerminalSettings) -> Finish:
-        """Run it, telling its output as it comes; returns when no process of it is left."""
-        try:
-            async with Process(sandbox, self._job, settings) as process:
-                self._process = process
-                if self._asked:  # while it was being started
-                    process.end(self._asked, [(0, "KILL")])
-                async for chunk in process.output():
-                    self._say(chunk.stream, chunk.text, chunk.size)
-                    await self._wait_for_readers()
-                return Finish(await process.ended(), process.duration_ms)
-        except DaemonError as error:
-            self._say("stderr", f"{error.message}\n", 0)
-            return Finish(Ending(None, None, "sandbox"), 0)
-        finally:
-            self._process = None
+    async def start(self) -> None:
+        """Raises `SandboxUnavailableError` or `ProtectedPathError`; then nothing runs."""
+        await self._running.enter_async_context(self._process)
+        self.state = "running"
 
-    def never_ran(self) -> Finish:
-        """The end of one that was asked to end while it waited."""
-        assert self._asked is not None
-        return Finish(Ending(None, None, self._asked.reason), 0)
+    async def run(self) -> Finish:
+        """Tell its output as it comes; returns when no process of it is left."""
+        async with self._running:
+            async for chunk in self._process.output():
+                self.say(chunk.stream, chunk.text, size=chunk.size)
+                await self._wait_for_readers()
+            return Finish(await self._process.ended(), self._process.duration_ms)
 
-    def say_final(self, finish: Finish) -> None:
-        """The last event of its output."""
-        ending = finish.ending
-        self._tell(
-            notices.TerminalOutput(
-                command_id=self.row.command_id,
-                session_id=self.row.session_id,
-                seq=self._next(),
-                output="",
-                type="success" if ending.exit_code == 0 and ending.reason == "exit" else "error",
-                stream="stdout",
-                final=True,
-                exit_code=ending.exit_code,
-                signal=ending.signal,
-                reason=ending.reason,
-                limit=ending.limit or UNSET,
-                duration_ms=finish.duration_ms,
-                truncated_bytes=self._transcript.dropped,
-            ),
-            size=0,
-        )
+    async def abandon(self) -> None:
+        """End it at once, untold."""
+        await self._running.aclose()
         self._transcript.close()
 
-    def _say(self, stream: Literal["stdout", "stderr"], text: str, size: int) -> None:
+    # What it says.
+
+    def say(self, stream: Literal["stdout", "stderr"], text: str, *, size: int) -> None:
         self._tell(
             notices.TerminalOutput(
                 command_id=self.row.command_id,
                 session_id=self.row.session_id,
-                seq=self._next(),
+                seq=self._transcript.seq + 1,
                 output=text,
                 type="error" if stream == "stderr" else "output",
                 stream=stream,
@@ -135,25 +115,52 @@ class Command:
             size=size,
         )
 
-    def _tell(self, event: notices.TerminalOutput, *, size: int) -> None:
-        self._transcript.append(event.seq, encode(event), size=size)
-        connection = self._connection
-        self._hub.announce(
-            self._stream, event, also=connection if connection and not connection.closed else None
-        )
+    def say_last(self, finish: Finish) -> None:
+        self.state = "finished"
+        self.finish = finish
+        self._tell(last_event(self.row, self._transcript, finish), size=0)
+        self._transcript.close()
+        if self._transcript.incomplete:
+            log.warning("not all output could be kept", extra={"command_id": self.row.command_id})
 
-    def _next(self) -> int:
-        self._seq += 1
-        return self._seq
+    def _tell(self, event: notices.TerminalOutput, *, size: int) -> None:
+        self._transcript.append(encode(event), size=size)
+        self._hub.announce(self._stream, event, also=self._reader())
+
+    def _reader(self) -> Connection | None:
+        """The socket that asked, as long as it is there."""
+        if self._connection and self._connection.closed:
+            self._connection = None
+        return self._connection
 
     async def _wait_for_readers(self) -> None:
-        """A slow client holds up the command, for a bounded time, and not the daemon."""
+        """A slow client holds up the command, for a bounded time, and not the daemon's stop."""
         if self._asked and self._asked.reason == "daemon_stopped":
             return
         try:
             async with asyncio.timeout(None) as self._patience:
-                await self._hub.drained(self._stream, self._connection)
+                await self._hub.drained(self._stream, self._reader())
         except TimeoutError:
             pass
         finally:
             self._patience = None
+
+
+def last_event(row: CommandRow, transcript: Transcript, finish: Finish) -> notices.TerminalOutput:
+    """The one that says how a command ended."""
+    ending = finish.ending
+    return notices.TerminalOutput(
+        command_id=row.command_id,
+        session_id=row.session_id,
+        seq=transcript.seq + 1,
+        output="",
+        type="success" if ending.reason == "exit" and ending.exit_code == 0 else "error",
+        stream="stdout",
+        final=True,
+        exit_code=ending.exit_code,
+        signal=ending.signal,
+        reason=ending.reason,
+        limit=ending.limit or UNSET,
+        duration_ms=finish.duration_ms,
+        truncated_bytes=transcript.dropped,
+    )

@@ -1,81 +1,81 @@
-"""Where a command works: in a registered project, or in an empty folder of its own."""
+"""Where a command runs: its project, and the folder in it to start in."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from claude_daemon.errors import InvalidError, OutsideProjectError
+from claude_daemon.errors import InvalidError, NotFoundError, OutsideProjectError
+from claude_daemon.protocol import replies
 
 
 class Projects(Protocol):
-    """What running a command needs to know of projects."""
+    """What the terminal needs to know of projects; their folders are real paths, without a link."""
 
     def known(self, project_id: str) -> bool: ...
 
     def folder(self, project_id: str) -> Path:
-        """Its real path.  Raises `NotFoundError`."""
+        """Raises `NotFoundError`."""
         ...
 
     def project_of(self, path: Path) -> str | None:
-        """The project that a path, absolute and without links, lies in."""
+        """The innermost project that a real path lies in."""
         ...
 
-    def inner(self, project_id: str) -> tuple[Path, ...]:
-        """The projects that lie within a project."""
-        ...
+    def status(self) -> list[replies.Project]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """All None: the sandbox's own empty folder."""
+    """Without a project: an empty folder that is the command's own."""
 
     project_id: str | None = None
     project: Path | None = None
-    cwd: Path | None = None
+    folder: Path | None = None
     inner: tuple[Path, ...] = ()
+    """Other projects within this one."""
 
 
-def find(
-    projects: Projects, *, project_id: str | None, working_dir: str | None, joined: str | None
+def find_place(
+    projects: Projects, *, project_id: str | None, working_dir: str | None, current: str | None
 ) -> Place:
-    """The place that a request means; `joined` is the project its device joined last.  Touches the disk.
+    """Looks at the disk.  `current` is the project that stands in when the request names none.
 
-    Raises `OutsideProjectError` for a folder of no project or of another than the one named, `InvalidError`
-    for one that isn't there, `NotFoundError` for an unknown project.
+    Raises `NotFoundError`, `InvalidError`, or `OutsideProjectError` also for a link that leads out.
     """
-    if project_id is None and joined is not None and projects.known(joined):
-        absolute = working_dir is not None and Path(working_dir).is_absolute()
-        project_id = None if absolute else joined
-    if working_dir is None:
-        return Place() if project_id is None else _in(projects, project_id, projects.folder(project_id))
-    named = Path(working_dir)
-    if project_id is not None:
-        named = projects.folder(project_id) / named
-    elif not named.is_absolute():
-        raise OutsideProjectError(
-            f"workingDir {working_dir!r} is relative to no project; name one by projectId, or join it"
-        )
-    folder = _real(named, working_dir)
-    owner = projects.project_of(folder)
-    if owner is None or project_id not in {None, owner}:
-        whose = "a registered project" if project_id is None else f"the project {project_id!r}"
-        raise OutsideProjectError(
-            f"workingDir {working_dir!r} does not lie in {whose}; add it with: claude-daemon projects add PATH"
-        )
-    return _in(projects, owner, folder)
+    if project_id is None and working_dir is not None and Path(working_dir).is_absolute():
+        project_id = projects.project_of(_real(Path(working_dir)))
+        if project_id is None:
+            raise OutsideProjectError(
+                f"{working_dir!r} lies in no registered project; add it with: claude-daemon projects add PATH"
+            )
+    elif project_id is None and current is not None and projects.known(current):
+        project_id = current
+    if project_id is None:
+        if working_dir is not None:
+            raise OutsideProjectError(
+                f"{working_dir!r} is relative to a project, and none is named or joined; give projectId"
+            )
+        return Place()
+    project = projects.folder(project_id)
+    folder = _real(project / (working_dir or ""))
+    if not folder.is_relative_to(project):
+        raise OutsideProjectError(f"{working_dir!r} lies outside of the project {project_id!r}")
+    if folder != project and not folder.is_dir():
+        raise NotFoundError(f"there is no folder {working_dir!r} in the project {project_id!r}")
+    others = (Path(each.path) for each in projects.status())
+    inner = tuple(each for each in others if each != project and each.is_relative_to(project))
+    return Place(project_id, project, folder, inner)
 
 
-def _in(projects: Projects, project_id: str, cwd: Path) -> Place:
-    return Place(project_id, projects.folder(project_id), cwd, projects.inner(project_id))
-
-
-def _real(path: Path, shown: str) -> Path:
+def _real(path: Path) -> Path:
+    """Without links, `.` and `..`; what is missing at its end is taken as it is written."""
     try:
-        real = path.resolve(strict=True)
-    except (OSError, RuntimeError, ValueError):
-        real = None
-    if real is None or not real.is_dir():
+        return Path(os.path.realpath(path))
+    except ValueError:  # NUL, or no Unicode
         raise InvalidError(
-            f"workingDir {shown!r} is not a folder that is there", path=["workingDir"], kind="any.only"
-        )
-    return real
+            "Invalid command format",
+            path=["workingDir"],
+            kind="string.base",
+            reason="workingDir is no path that a system could hold",
+        ) from None

@@ -35,10 +35,14 @@ class Pool:
         self._waiting.append(command)
         return len(self._waiting)
 
+    def has_slot(self, command: str) -> bool:
+        return command in self._running
+
     def leave(self, command: str) -> str | None:
-        """It ended, or waits no longer.  Returns the one that may run in its stead."""
+        """It ended, or waits no longer; said twice it does no harm.  Returns who may run in its stead."""
         if command not in self._running:
-            self._waiting.remove(command)
+            if command in self._waiting:
+                self._waiting.remove(command)
             return None
         self._running.remove(command)
         if not self._waiting:

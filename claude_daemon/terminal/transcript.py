@@ -51,7 +51,9 @@ class Transcript:
     """The one of a running command."""
 
     def __init__(self, folder: Path, *, kept_bytes: int) -> None:
-        self._folder = private_folder(folder)
+        self.seq = 0
+        """Of the last event."""
+        self._folder = folder
         self._segment_bytes = max(kept_bytes // SEGMENTS, 1)
         self._descriptor: int | None = None
         self._written = 0
@@ -59,11 +61,13 @@ class Transcript:
         self.incomplete = False
         """Something is missing that was not dropped on purpose: the disk was full."""
 
-    def append(self, seq: int, event: bytes, *, size: int) -> None:
-        """Keep one event, a JSON object; `size` is how many bytes of output it carries."""
+    def append(self, event: bytes, *, size: int) -> None:
+        """Keep the event that comes next, a JSON object; `size` is how many bytes of output it carries."""
+        self.seq += 1
         try:
-            if self._descriptor is None or self._written >= self._segment_bytes:
-                self._begin(seq)
+            # An event without output stays with what came before: the last one tells how much was dropped.
+            if self._descriptor is None or (size and self._written + len(event) > self._segment_bytes):
+                self._begin()
             assert self._descriptor is not None
             whole = os.write(self._descriptor, event + b"\n") == len(event) + 1
         except OSError:
@@ -80,20 +84,33 @@ class Transcript:
         segments = _segments(self._folder)
         return segments[0].before if segments else self._output
 
+    def resume(self) -> None:
+        """Go on where an earlier run of the daemon was cut off."""
+        for segment in _segments(self._folder)[-1:]:
+            self._output = segment.before
+            for line in _lines(segment):
+                event = msgspec.json.decode(line)
+                self.seq = event["seq"]
+                self._output += len(event["output"].encode())
+                self._written += len(line) + 1
+            os.truncate(segment.path, self._written)  # half a line
+            self._open(segment.path)
+
     def close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _begin(self, seq: int) -> None:
+    def _begin(self) -> None:
         self.close()
+        private_folder(self._folder)
         for old in _segments(self._folder)[: -(SEGMENTS - 1)]:
             old.path.unlink()
-        name = f"{seq:012}-{self._output:015}.jsonl"
-        self._descriptor = os.open(
-            self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600
-        )
+        self._open(self._folder / f"{self.seq:012}-{self._output:015}.jsonl")
         self._written = 0
+
+    def _open(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
 class Transcripts:
@@ -112,7 +129,7 @@ class Transcripts:
             return Page([], more=False)
         output: list[Json] = []
         size = 0
-        for line in self._lines(self._place(command_id), after):
+        for line in self._lines(command_id, after):
             if msgspec.json.decode(line, type=_Seq).seq <= after:
                 continue
             if len(output) >= limit or (output and size + len(line) > PAGE_BYTES):
@@ -121,17 +138,16 @@ class Transcripts:
             size += len(line)
         return Page(output, more=False)
 
-    def last_seq(self, command_id: str) -> int:
-        """Of a command that a crash ended: where its output stands."""
-        last = 0
-        for line in self._lines(self._place(command_id), None):
-            last = msgspec.json.decode(line, type=_Seq).seq
-        return last
+    def resume(self, command_id: str) -> Transcript:
+        """The one of a command that a crash ended, to be given its end.  Blocks."""
+        transcript = self.begin(command_id)
+        transcript.resume()
+        return transcript
 
-    def last_sign(self, command_id: str) -> float | None:
-        """Unix time of the last output, or None when there was none."""
+    def last_sign(self, command_id: str) -> int | None:
+        """When something was last printed, in Unix milliseconds; None when nothing was."""
         segments = _segments(self._place(command_id))
-        return segments[-1].path.stat().st_mtime if segments else None
+        return segments[-1].path.stat().st_mtime_ns // 1_000_000 if segments else None
 
     def remove(self, command_ids: Collection[str]) -> None:
         for each in command_ids:
@@ -142,26 +158,25 @@ class Transcripts:
             if folder.name not in command_ids:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def _lines(self, command_id: str, after: int) -> Iterator[bytes]:
+        """From the segment on that holds what follows `after`."""
+        segments = _segments(self._place(command_id))
+        passed = sum(1 for segment in segments[1:] if segment.first <= after + 1)
+        for segment in segments[passed:]:
+            yield from _lines(segment)
+
     def _place(self, command_id: str) -> Path:
         if not _SAFE_ID.fullmatch(command_id):
             raise ValueError("not an id of ours")
         return self._folder / command_id
 
-    def _lines(self, folder: Path, after: int | None) -> Iterator[bytes]:
-        """Whole lines, from the segment on that holds `after`, or of the last segment only."""
-        segments = _segments(folder)
-        if after is None:
-            segments = segments[-1:]
-        else:
-            skip = sum(1 for segment in segments[1:] if segment.first <= after + 1)
-            segments = segments[skip:]
-        for segment in segments:
-            try:
-                content = segment.path.read_bytes()
-            except FileNotFoundError:  # dropped a moment ago
-                continue
-            # What a crash cut off has no line end.
-            yield from content[: content.rfind(b"\n") + 1].splitlines()
+
+def _lines(segment: _Segment) -> list[bytes]:
+    try:
+        content = segment.path.read_bytes()
+    except FileNotFoundError:  # dropped a moment ago
+        return []
+    return content[: content.rfind(b"\n") + 1].splitlines()  # what a crash cut off has no line end
 
 
 def _segments(folder: Path) -> list[_Segment]:

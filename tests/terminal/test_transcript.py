@@ -17,7 +17,7 @@ def event(seq: int, text: str = "x") -> bytes:
 
 def write(transcript: Transcript, count: int, text: str = "x") -> None:
     for seq in range(1, count + 1):
-        transcript.append(seq, event(seq, text), size=len(text))
+        transcript.append(event(seq, text), size=len(text.encode()))
 
 
 def seqs(transcripts: Transcripts, *, after: int = 0, limit: int = 1_000) -> list[int]:
@@ -80,7 +80,16 @@ def test_it_survives_a_restart(transcripts: Transcripts, tmp_path: Path) -> None
     again = Transcripts(tmp_path / "terminal", kept_bytes=8_000)
 
     assert seqs(again, after=2) == [3, 4, 5]
-    assert again.last_seq(COMMAND) == 5
+
+
+def test_one_that_a_crash_cut_off_goes_on_where_it_stood(transcripts: Transcripts, tmp_path: Path) -> None:
+    write(transcripts.begin(COMMAND), 1_000, "ü" * 5)
+
+    again = Transcripts(tmp_path / "terminal", kept_bytes=8_000).resume(COMMAND)
+    again.append(event(again.seq + 1), size=0)
+
+    assert seqs(transcripts)[-2:] == [1_000, 1_001]
+    assert again.dropped == (seqs(transcripts)[0] - 1) * 10
 
 
 def test_half_a_line_of_a_crash_is_passed_over(transcripts: Transcripts, tmp_path: Path) -> None:
@@ -89,17 +98,19 @@ def test_half_a_line_of_a_crash_is_passed_over(transcripts: Transcripts, tmp_pat
     segment.write_bytes(segment.read_bytes() + b'{"seq": 3, "outp')
 
     assert seqs(transcripts) == [1, 2]
+    transcripts.resume(COMMAND).append(event(3), size=0)
+    assert seqs(transcripts) == [1, 2, 3]
 
 
 def test_a_full_disk_leaves_a_gap_and_ends_nothing(
     transcripts: Transcripts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transcript = transcripts.begin(COMMAND)
-    transcript.append(1, event(1), size=1)
+    transcript.append(event(1), size=1)
     with monkeypatch.context() as full:
         full.setattr(os, "write", lambda fd, data: 3)  # noqa: ARG005  # the disk took three bytes
-        transcript.append(2, event(2), size=1)
-    transcript.append(3, event(3), size=1)
+        transcript.append(event(2), size=1)
+    transcript.append(event(3), size=1)
 
     assert seqs(transcripts) == [1, 3]
     assert transcript.incomplete
@@ -115,7 +126,7 @@ def test_an_id_that_is_not_ours_reads_nothing(transcripts: Transcripts, name: st
 def test_what_nobody_remembers_is_removed(transcripts: Transcripts, tmp_path: Path) -> None:
     others = [str(uuid.uuid4()) for _ in range(3)]
     for each in (COMMAND, *others):
-        transcripts.begin(each).append(1, event(1), size=1)
+        transcripts.begin(each).append(event(1), size=1)
 
     transcripts.remove(others[:1])
     transcripts.remove_all_but([COMMAND])
