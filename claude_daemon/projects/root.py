@@ -144,7 +144,8 @@ def _syscall() -> "ctypes._NamedFuncPointer":
 
 
 def _openat2(at: int, path: str, flags: int) -> int:
-    how = _How(flags | _CLOSE_ON_EXEC, 0, _BENEATH)
+    # RESOLVE_NO_SYMLINKS covers the last name too; with O_NOFOLLOW a link there would be "not a folder".
+    how = _How((flags & ~_NO_FOLLOW) | _CLOSE_ON_EXEC, 0, _BENEATH)
     fd: int = _syscall()(_OPENAT2, at, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
     if fd < 0:
         code = ctypes.get_errno()

@@ -55,6 +55,15 @@ def test_a_link_in_any_component_is_refused_as_a_link(root: Root, place: str) ->
     assert root.head("a/b/file", 9) == b""
 
 
+def test_a_folder_that_is_a_link_is_refused_as_a_link(root: Root) -> None:
+    (root.path / "link").symlink_to("a")
+
+    with pytest.raises(OSError, match="link") as refused, root.folder("link"):
+        pass
+
+    assert refused.value.errno == errno.ELOOP
+
+
 def test_a_magic_link_is_a_link(root: Root) -> None:
     (root.path / "fd").symlink_to("/proc/self/cwd")
 
