@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from claude_daemon.core.metrics import Metrics
 from claude_daemon.core.rooms import Rooms
 from claude_daemon.lib.tasks import Supervisor
 from claude_daemon.protocol import requests
-from claude_daemon.protocol.model import DeviceId
+from claude_daemon.protocol.model import DeviceId, UserId
 from claude_daemon.storage.events import EventLog
 from claude_daemon.storage.once import Remembered
 from claude_daemon.storage.store import Store
@@ -126,6 +127,7 @@ def open_desk(state: Path, home: Path, project: Path) -> OpenDesk:
             dispatcher.on(requests.TerminalList, service.list)
             dispatcher.on(requests.TerminalHistory, service.history)
             dispatcher.on(requests.JoinSession, rooms.join_session)
+            dispatcher.on(requests.LeaveSession, rooms.leave_session)
             dispatcher.on(requests.JoinProject, rooms.join_project)
             yield Desk(service, dispatcher, stack, projects)
 
@@ -230,6 +232,16 @@ async def test_writing_to_a_session_joins_it(desk: Desk) -> None:
 
     assert [event["seq"] for event in events] == [1, 2]
     assert len(socket.heard("terminal_finished")) == 1
+
+
+async def test_who_asked_hears_the_output_even_after_leaving_the_room(desk: Desk, project: Path) -> None:
+    socket = await desk.joined()
+    ack = await desk.start(socket, "while [ ! -e go ]; do sleep 0.01; done; echo hi", projectId="app")
+
+    await desk.ask(socket, "leave_session", sessionId=S)
+    (project / "go").touch()
+
+    assert text(await desk.ended(socket, ack["commandId"])) == "hi\n"
 
 
 async def test_only_the_sending_device_reads_its_client_id(desk: Desk) -> None:
@@ -359,7 +371,9 @@ async def test_what_finds_no_slot_waits_in_line(open_desk: OpenDesk, project: Pa
         for ack in acks:
             await desk.ended(socket, ack["commandId"])
         await desk.recorded()
+        later = (await desk.ask(socket, "terminal_list", sessionId=S))["commands"]
 
+    assert later[0]["startedAt"] > listed["commands"][0]["startedAt"]  # when it began, not when it came
     assert [(ack["state"], ack.get("position")) for ack in acks] == [
         ("running", None),
         ("queued", 1),
@@ -488,12 +502,21 @@ async def test_a_stop_of_the_daemon_ends_all_and_says_so(open_desk: OpenDesk) ->
     assert psutil.Process().children(recursive=True) == []
 
 
+async def test_nothing_begins_while_the_daemon_stops(desk: Desk) -> None:
+    socket = await desk.joined()
+
+    await desk.stop()
+
+    assert (await desk.refusal(socket))["code"] == "busy"
+
+
 async def test_a_stop_does_not_wait_for_a_slow_client(open_desk: OpenDesk) -> None:
     async with open_desk() as desk:
         socket = await desk.joined()
         await desk.start(socket, "yes")
         await until(lambda: socket.heard("terminal_output"))
         socket.congested = True
+        await until(lambda: any(command._patience for command in desk.service._commands.values()))
 
         async with asyncio.timeout(2):
             await desk.stop()
@@ -578,6 +601,17 @@ async def test_an_unknown_command_has_no_history(desk: Desk) -> None:
         assert reply["error"]["code"] == "not_found"
 
 
+async def test_another_users_commands_are_not_there(desk: Desk) -> None:
+    events = await desk.run(await desk.joined(), "echo mine")
+    other = Socket()
+    other.caller = replace(other.caller, user_id=UserId("eve"))
+
+    for event in ("terminal_history", "terminal_cancel"):
+        reply = await desk.ask(other, event, commandId=events[0]["commandId"])
+        assert reply["error"]["code"] == "not_found"
+    assert (await desk.ask(other, "terminal_list"))["commands"] == []
+
+
 async def test_only_so_many_commands_are_remembered(open_desk: OpenDesk, state: Path) -> None:
     async with open_desk(kept_commands=2) as desk:
         socket = await desk.joined()
@@ -605,6 +639,18 @@ async def test_history_survives_a_restart(open_desk: OpenDesk) -> None:
 
     assert history["output"] == events
     assert [each["exitCode"] for each in listed["commands"]] == [4]
+
+
+async def test_output_that_belongs_to_no_command_is_removed(open_desk: OpenDesk, state: Path) -> None:
+    async with open_desk() as desk:
+        events = await desk.run(await desk.joined(), "echo hi")
+        await desk.recorded()
+    (state / "terminal" / "00000000-0000-0000-0000-000000000000").mkdir()
+
+    async with open_desk():
+        kept = files_in(state / "terminal")
+
+    assert kept == [events[0]["commandId"]]
 
 
 async def test_what_a_crash_interrupted_is_ended_honestly(open_desk: OpenDesk, state: Path) -> None:
