@@ -106,7 +106,8 @@ class Project:
                 raise OutsideProjectError(f"{folder} is a project of its own; write {path} by that one")
         edit = Edit(self.path, path, content, keep_bytes=self._settings.version_file_bytes)
         try:
-            await self._workers.run(edit.prepare)
+            present = await self._workers.run(edit.prepare)
+            await self._recorder.keep(path, [present, content])
             async with self._turn:
                 return await self._commit(edit, path, content, author, base_sha256, repeated=repeated)
         finally:

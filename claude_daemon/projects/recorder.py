@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -65,12 +65,14 @@ class Recorder:
         self._settings = settings
         self._last_id = 0
 
+    async def keep(self, path: str, contents: Iterable[bytes | None]) -> None:
+        """Put contents that a file has, or is about to have, on disk ahead of their versions."""
+        await self._keep([each for each in contents if each is not None and self._may_keep(path, each)])
+
     async def record(self, project_id: str, changes: Sequence[Change], author: Author) -> list[Recorded]:
         """Return when all is on disk.  Raises `DaemonError`; then some may have been told."""
         made = [self._row(project_id, change, author.origin) for change in changes]
-        await self._keep(
-            [each.content for each in changes if each.content is not None and self._may_keep(each)]
-        )
+        await self._keep([content for path, content in _contents(changes) if self._may_keep(path, content)])
         # Each is queued in its first step, so the store takes them in this order.
         row_written, *published = await asyncio.gather(
             self._store.write(lambda connection: versions.add(connection, made)),
@@ -91,7 +93,7 @@ class Recorder:
         await self._hub.publish(project_stream(project_id), fact)
 
     async def keep_replaced(self, project_id: str, path: str, content: bytes) -> None:
-        """Keep what a client's write took from the disk, unless it is the last version already."""
+        """Enter what a client's write took from the disk, unless it is the last version already."""
         sha256 = hashlib.sha256(content).hexdigest()
         row = self._row(project_id, Change(path, "update", len(content), sha256, content), DISK)
         if not row.kept:
@@ -164,14 +166,16 @@ class Recorder:
             action=change.action,
             sha256=change.sha256,
             size=change.size,
-            kept=self._may_keep(change),
+            kept=change.content is not None and self._may_keep(change.path, change.content),
             at=now_ms(),
             origin=msgspec.json.encode(origin).decode(),
         )
 
-    def _may_keep(self, change: Change) -> bool:
-        return (
-            change.content is not None
-            and len(change.content) <= self._settings.version_file_bytes
-            and not sensitive(change.path)
-        )
+    def _may_keep(self, path: str, content: bytes) -> bool:
+        return len(content) <= self._settings.version_file_bytes and not sensitive(path)
+
+
+def _contents(changes: Iterable[Change]) -> Iterator[tuple[str, bytes]]:
+    for change in changes:
+        if change.content is not None:
+            yield change.path, change.content

@@ -70,7 +70,8 @@ class Edit:
         self._temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
         self._temporary_fd = -1
 
-    def prepare(self) -> None:
+    def prepare(self) -> bytes | None:
+        """Do what can be done ahead; returns the target's present content unless it is too large to keep."""
         with self._in_words():
             self._root = self._undo.enter_context(Root(self._folder))
             if self._content is not None:
@@ -79,6 +80,7 @@ class Edit:
             status = self._look(fd)
             if self._content is not None:
                 self._write_temporary(fd, self._content, status)
+            return self._read(status)[1]
 
     def commit(
         self, snapshot: Snapshot, *, base_sha256: str | None = None, repeated: bool = False

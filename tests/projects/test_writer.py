@@ -25,8 +25,11 @@ from claude_daemon.projects.writer import Edit, Written
 from following import make_fifo, make_socket, move, on_disk
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(params=["openat2", "walk"])
+def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """On a kernel with `openat2` and on one without."""
+    if request.param == "walk":
+        monkeypatch.setattr("claude_daemon.projects.root.has_openat2", lambda: False)
     folder = tmp_path / "project"
     (folder / "src").mkdir(parents=True)
     (folder / "src" / "main.py").write_text("old")
@@ -253,10 +256,10 @@ def test_a_full_disk_leaves_the_old_file_whole(
     def full(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, step, full)
-    with pytest.raises(StorageFullError):
-        write("src/main.py", b"new")
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, step, full)
+        with pytest.raises(StorageFullError):
+            write("src/main.py", b"new")
 
     assert on_disk(root) == {"src/main.py": b"old"}
 
