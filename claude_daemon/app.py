@@ -14,6 +14,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 from aiohttp import web
@@ -50,13 +51,29 @@ from claude_daemon.speech.speaker import Speaker
 from claude_daemon.speech.voice import Voice, WorkerVoice
 from claude_daemon.storage.events import EventLog
 from claude_daemon.storage.once import Remembered
+from claude_daemon.storage.retention import Retention
 from claude_daemon.storage.store import Store
+from claude_daemon.terminal.sandbox import Sandbox
+from claude_daemon.terminal.sandbox.bwrap import Bubblewrap
+from claude_daemon.terminal.service import TerminalService
 
 log = logging.getLogger(__name__)
 
 SECRET = "jwt-secret"  # noqa: S105  its name in the vault
 API_KEY = "claude-api-key"  # likewise
 GOODBYE = "claude-daemon is stopping"
+GOODBYE_S = 1.0  # of the 5 s to drain: for the last events to leave, and the transports to close
+
+
+def bubblewrap(settings: Settings) -> Sandbox:
+    """The one mechanism that is built; elsewhere its probe says so and no command is run."""
+    where = settings.folders
+    return Bubblewrap(
+        settings.terminal,
+        state=where.state,
+        home=Path.home(),
+        hidden=[where.config, where.state, where.cache, where.run],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +81,7 @@ class Parts:
     """What touches the world outside: the whole difference between the daemon and a test."""
 
     voice: Callable[[SpeechSettings], Voice] = WorkerVoice
+    sandbox: Callable[[Settings], Sandbox] = bubblewrap
 
 
 @asynccontextmanager
@@ -71,6 +89,8 @@ async def running(settings: Settings, parts: Parts, stop: asyncio.Event) -> Asyn
     """Open everything in order of need.  What is opened last is closed first."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        work = AsyncExitStack()  # what clients hear the end of: closed before their sockets
+        stack.push_async_exit(work)  # here too, should something below not open
         metrics = Metrics()
         store = await enter(Store(settings.storage, settings.folders.state))
         supervisor = await enter(Supervisor())
@@ -89,8 +109,10 @@ async def running(settings: Settings, parts: Parts, stop: asyncio.Event) -> Asyn
         assistant = None
         if api_key:
             backend = await enter(ClaudeApi(settings.chat, api_key))
-            assistant = await enter(Assistant(hub, supervisor, backend, settings.chat))
-        projects = await enter(ProjectService(hub, store, supervisor, settings, user_id=user_id))
+            assistant = await work.enter_async_context(Assistant(hub, supervisor, backend, settings.chat))
+        projects = await work.enter_async_context(
+            ProjectService(hub, store, supervisor, settings, user_id=user_id)
+        )
         files = FileService(projects, hub, store, settings.projects)
         rooms = Rooms(hub, projects, assistant.backend.name if assistant else "none")
         chat = ChatService(hub, rooms, assistant)
@@ -102,6 +124,19 @@ async def running(settings: Settings, parts: Parts, stop: asyncio.Event) -> Asyn
         )
         speech = SpeechService(hub, speaker)
         supervisor.loop("speech", speaker.serve)
+        terminal = await work.enter_async_context(
+            TerminalService(
+                hub,
+                store,
+                supervisor,
+                rooms=rooms,
+                projects=projects,
+                sandbox=parts.sandbox(settings),
+                settings=settings.terminal,
+                folder=settings.folders.state / "commands",
+            )
+        )
+        supervisor.loop("retention", Retention(store, settings.storage, devices.forget).serve)
         sockets = Sockets(
             settings=settings.server,
             rate=settings.rate,
@@ -120,34 +155,52 @@ async def running(settings: Settings, parts: Parts, stop: asyncio.Event) -> Asyn
                 sessions=lambda: hub.audience("session:"),
                 devices=devices.listed,
                 projects=projects.status,
-                terminal=lambda: replies.TerminalStatus(0, 0, 0, replies.Sandbox("none", "off", [])),
+                terminal=terminal.status,
                 speech=speech.status,
                 assistant=chat.status,
                 storage=lambda: replies.StorageStatus("sqlite", store.size()),
                 vault=lambda: vault.name,
-                problems=lambda: [*([store.problem] if store.problem else []), *projects.problems()],
+                problems=lambda: [
+                    *([store.problem] if store.problem else []),
+                    *terminal.problems(),
+                    *projects.problems(),
+                ],
             ),
             metrics,
         )
-        _answer(dispatcher, rooms, devices, projects, files, chat, speech, status, stop)
-        devices.on_revoked.append(sockets.revoked)
+        _answer(
+            dispatcher=dispatcher,
+            rooms=rooms,
+            devices=devices,
+            projects=projects,
+            files=files,
+            terminal=terminal,
+            chat=chat,
+            speech=speech,
+            status=status,
+            stop=stop,
+        )
+        devices.on_revoked += [sockets.revoked, terminal.cancel_device]
         routes = Routes(status, metrics, lambda request: _http_caller(devices, request))
         server = await enter(Server(settings.server, settings.socket_path, sockets, routes))
+        stack.push_async_callback(sockets.close, GOODBYE_S)
+        stack.push_async_exit(work)
         routes.ready = True
         try:
             yield server
         finally:
             routes.ready = False
             sockets.announce(notices.ServerShutdown(message=GOODBYE))
-            await sockets.close(1.0)
 
 
 def _answer(
+    *,
     dispatcher: Dispatcher,
     rooms: Rooms,
     devices: Devices,
     projects: ProjectService,
     files: FileService,
+    terminal: TerminalService,
     chat: ChatService,
     speech: SpeechService,
     status: Status,
@@ -174,6 +227,10 @@ def _answer(
     on(requests.FileList, files.list)
     on(requests.FileRead, files.read)
     on(requests.FileHistory, files.history)
+    on(requests.TerminalCommand, terminal.run)
+    on(requests.TerminalCancel, terminal.cancel)
+    on(requests.TerminalList, terminal.list)
+    on(requests.TerminalHistory, terminal.history)
     dispatcher.on_once(requests.ChatMessage, chat.message)
     on(requests.ChatCancel, chat.cancel)
     on(requests.ChatHistory, chat.history)

@@ -86,6 +86,8 @@ class StorageSettings:
     keep_bytes: int = setting(1 << 30, "the log's size on disk, the oldest events go first")
     once_hours: float = setting(24.0, "how long a clientId is remembered at least")
     once_per_device: int = setting(10_000, "how many of a device's clientIds are remembered at least")
+    keep_devices_days: float = setting(365.0, "how long a revoked or expired token is remembered")
+    retention_s: float = setting(3_600.0, "between two looks for what may be forgotten")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,9 @@ class TerminalSettings:
     timeout_s: int = setting(600, "wall time when the command names none")
     max_timeout_s: int = setting(86_400, "the longest wall time a command may ask for")
     cpu_s: int = setting(3_600, "CPU time of one process")
-    memory_bytes: int = setting(4 << 30, "address space or cgroup memory of one command")
+    memory_bytes: int = setting(
+        4 << 30, "memory of one command; of each of its processes where no control group can be made"
+    )
     processes: int = setting(512, "processes of one command: enough for a parallel build, not for a bomb")
     output_bytes: int = setting(1 << 30, "a command that prints more is ended: nobody reads that")
     file_bytes: int = setting(2 << 30, "the largest file a command may write")
@@ -118,7 +122,8 @@ class ProjectSettings:
     rescan_s: float = setting(300.0, "a look at everything, in case the system lost an event unseen")
     poll_s: float = setting(5.0, "between looks at everything while the system cannot watch")
     learn_bytes: int = setting(
-        256 << 20, "read after start, so that a touched file isn't taken for a changed one; the rest on demand"
+        256 << 20,
+        "read after start, so that a touched file isn't taken for a changed one; the rest on demand",
     )
     version_file_bytes: int = setting(1 << 20, "a version of a larger file is not kept")
     version_bytes: int = setting(2 << 30, "all kept versions of one project, the oldest go first")

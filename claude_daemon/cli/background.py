@@ -131,12 +131,17 @@ def _stop(settings: "Settings") -> str:
 def _wait_until_gone(instance: "Instance") -> None:
     import psutil
 
+    from claude_daemon.doctor.instance import has_ended
+
     try:
-        psutil.Process(instance.pid).wait(GONE_WITHIN_S)
+        process = psutil.Process(instance.pid)
     except psutil.NoSuchProcess:
         return
-    except psutil.TimeoutExpired:
-        raise CommandError(
-            f"claude-daemon (pid {instance.pid}) has not ended within {GONE_WITHIN_S:g} s; "
-            f"end it with: kill -9 {instance.pid}"
-        ) from None
+    deadline = time.monotonic() + GONE_WITHIN_S
+    while not has_ended(process):
+        if time.monotonic() > deadline:
+            raise CommandError(
+                f"claude-daemon (pid {instance.pid}) has not ended within {GONE_WITHIN_S:g} s; "
+                f"end it with: kill -9 {instance.pid}"
+            )
+        time.sleep(LOOK_EVERY_S)

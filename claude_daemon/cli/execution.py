@@ -26,7 +26,6 @@ DIED = "claude-daemon ended while the command ran, and the command with it; see 
 _WHY = {
     "timeout": "the command was ended: its time was over",
     "limit": "the command was ended: it went over its limit of {limit}",
-    "sandbox": "the command could not be run in the sandbox",
     "daemon_stopped": "the command was ended: claude-daemon stopped",
 }
 
@@ -114,7 +113,11 @@ class Execution:
             )
             for piece in page["output"]:
                 self._take(piece)
-            if not page["hasMore"] or self._final:
+            if self._final:
+                return
+            if not page["hasMore"]:
+                if page["state"] == "finished":
+                    raise CommandError("the command has ended, and how is not known any more")
                 return
             await self._output.written()
 
@@ -147,8 +150,6 @@ class Execution:
         reason = final.get("reason")
         if reason in _WHY:
             _note(_WHY[reason].format(limit=final.get("limit", "the sandbox")))
-        if final.get("truncatedBytes"):
-            _note(f"{final['truncatedBytes']} bytes of its output were left out")
         if self._output.broken.is_set():
             return 128 + _number("PIPE")
         if reason == "sandbox":
@@ -205,10 +206,14 @@ async def _working_dir(client: Client, project_id: str | None) -> str | None:
         here = Path.cwd()
     except OSError:  # it was deleted
         return None
-    for project in (await client.call("list_projects"))["projects"]:
-        if here.is_relative_to(project["path"]) and project_id in {None, project["projectId"]}:
-            return str(here)
-    return None
+    around = [
+        (each["path"], each["projectId"])
+        for each in (await client.call("list_projects"))["projects"]
+        if here.is_relative_to(each["path"])
+    ]
+    if not around or project_id not in {None, max(around)[1]}:  # the innermost has the longest path
+        return None
+    return str(here)
 
 
 def _number(name: str) -> int:

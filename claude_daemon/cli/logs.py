@@ -26,5 +26,6 @@ def logs(*, follow: bool, count: int, as_json: bool) -> None:
     for line in found:
         print(line if as_json else readable(line))
     if follow:
+        print(end="", flush=True)
         for line in files.follow():
             print(line if as_json else readable(line), flush=True)

@@ -7,11 +7,20 @@ import click
 def run() -> None:
     """Run the daemon in the foreground; Ctrl-C ends it."""
     import asyncio
+    import logging
 
     from claude_daemon import app
     from claude_daemon.config import load
+    from claude_daemon.errors import DaemonError
 
-    asyncio.run(app.run(load(), _ready))
+    try:
+        asyncio.run(app.run(load(), _ready))
+    except DaemonError:
+        raise
+    except Exception:
+        if logging.getLogger().handlers:  # the log was opened: there is somewhere to put all of it
+            logging.getLogger(__name__).exception("the daemon failed")
+        raise
 
 
 def _ready(url: str) -> None:

@@ -25,9 +25,17 @@ def running_instance(state: Path) -> Instance | None:
     try:
         note = json.loads(read_note(path))
         instance = Instance(int(note["pid"]), str(note["url"]))
-        began = psutil.Process(instance.pid).create_time()
-        written = path.stat().st_mtime
+        process = psutil.Process(instance.pid)
+        younger = process.create_time() > path.stat().st_mtime + CLOCK_SLACK_S
     except (ValueError, TypeError, KeyError, OSError, psutil.Error):
         return None
     # A process that is younger than the note only has the pid of the one that wrote it.
-    return instance if began <= written + CLOCK_SLACK_S else None
+    return None if younger or has_ended(process) else instance
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Also true of a zombie: in a container, nobody may ever ask for its exit code."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -73,7 +73,10 @@ class Sandbox(Record):
     mechanism: Literal["bwrap", "landlock", "seatbelt", "job", "none"]
     network: Literal["off", "allowlist", "on"]
     limits: list[str]
-    """Names of the limits that truly hold: time, cpu, memory, processes, output, file_size."""
+    """Names of the limits that truly hold: time, cpu, memory, processes, output, file_size.
+
+    `process_memory` instead of `memory`: it binds each process by itself, not the command as a whole.
+    """
 
 
 CommandState = Literal["queued", "waiting", "running", "finished"]

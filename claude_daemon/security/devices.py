@@ -4,14 +4,16 @@ All devices are few and are kept in memory; the database has them all, revoked o
 revocation survives a restart for as long as a token of it could still be valid.
 """
 
+import contextlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from claude_daemon.core.service import Caller
 from claude_daemon.errors import (
+    DaemonError,
     DeviceRevokedError,
     ForbiddenError,
     InvalidError,
@@ -46,6 +48,11 @@ class Devices:
     async def load(self) -> None:
         self._known = {row.device_id: row for row in await self._store.read(rows.every)}
 
+    def forget(self, device_ids: Sequence[DeviceId]) -> None:
+        """Drop devices that ended so long ago that the database has dropped them."""
+        for device_id in device_ids:
+            self._known.pop(device_id, None)
+
     # Credentials.
 
     def local(self, address: str = "local") -> Caller:
@@ -70,7 +77,7 @@ class Devices:
         device_id = caller.device_id
         self._sockets[device_id] = self._sockets.get(device_id, 0) + 1
         row = self._known.get(device_id)
-        if row is None and not caller.local and len(self._known) < MAX_DEVICES:
+        if row is None and not caller.local and self._room():
             row = rows.DeviceRow(
                 device_id,
                 caller.user_id,
@@ -87,7 +94,10 @@ class Devices:
         if row is not None and now_ms() - (row.last_seen or 0) > SEEN_EVERY_MS:
             seen = replace(row, last_seen=now_ms())
             self._known[device_id] = seen
-            await self._store.write(lambda connection: rows.seen(connection, device_id, seen.last_seen or 0))
+            with contextlib.suppress(DaemonError):  # a full disk must not keep anybody from reading
+                await self._store.write(
+                    lambda connection: rows.seen(connection, device_id, seen.last_seen or 0)
+                )
 
     def disconnected(self, caller: Caller) -> None:
         left = self._sockets.get(caller.device_id, 0) - 1
@@ -104,7 +114,7 @@ class Devices:
             raise ForbiddenError(
                 "a program's token cannot have the scopes answer or admin: those belong to a person's device"
             )
-        if len(self._known) >= MAX_DEVICES:
+        if not self._room():
             raise InvalidError(
                 f"there are {MAX_DEVICES} devices already; revoke some: claude-daemon devices revoke ID"
             )
@@ -150,7 +160,6 @@ class Devices:
 
     def listed(self) -> list[replies.Device]:
         """Devices that may connect, the newest first; a token that expired is listed no more."""
-        now = now_ms()
         return [
             replies.Device(
                 device_id=row.device_id,
@@ -163,9 +172,20 @@ class Devices:
                 expires_at=_iso(row.expires),
                 connected=row.device_id in self._sockets,
             )
-            for row in sorted(self._known.values(), key=lambda row: -row.created)
+            for row in sorted(self._valid(), key=lambda row: -row.created)
+        ]
+
+    def _valid(self) -> list[rows.DeviceRow]:
+        now = now_ms()
+        return [
+            row
+            for row in self._known.values()
             if row.revoked is None and (row.expires is None or row.expires > now)
         ]
+
+    def _room(self) -> bool:
+        """Whether one device more may be kept.  Those that ended stay known for a while, and don't count."""
+        return len(self._known) < MAX_DEVICES or len(self._valid()) < MAX_DEVICES
 
     def _row(self, device_id: str) -> rows.DeviceRow:
         row = self._known.get(device_id)

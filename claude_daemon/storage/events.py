@@ -98,12 +98,13 @@ class _Appends:
 
     def __init__(self) -> None:
         self._heads: dict[str, int] = {}
+        self._last_at = 0
 
     def rolled_back(self) -> None:
         self._heads.clear()
 
     def run(self, connection: sa.Connection, items: Sequence[Draft]) -> Sequence[Outcome]:
-        at = now_ms()
+        at = self._now(connection)
         if len(self._heads) > HEADS_CACHED:
             self._heads.clear()
         known = self._known(connection, [draft.once for draft in items if draft.once])
@@ -144,6 +145,16 @@ class _Appends:
         if keys:
             connection.execute(tables.once.insert(), keys)
         return outcomes
+
+    def _now(self, connection: sa.Connection) -> int:
+        """The time, but never before that of an older event.
+
+        What goes first is decided by it, and a computer may start in 1970 until it finds the network.
+        """
+        if not self._last_at:
+            self._last_at = connection.execute(sa.select(sa.func.max(_EVENTS.at))).scalar() or 0
+        self._last_at = max(self._last_at, now_ms())
+        return self._last_at
 
     def _head(self, connection: sa.Connection, stream: str) -> int:
         head = self._heads.get(stream)

@@ -27,7 +27,9 @@ if TYPE_CHECKING:  # 60 ms that only a migration is worth
     from alembic.config import Config
 
 T = TypeVar("T")
-Work = Callable[[sa.Connection], T]
+Connection = sa.Connection
+"""Re-exported for services: what a piece of `Work` is given."""
+Work = Callable[[Connection], T]
 
 READERS = 2
 CHECKED_BYTES = 64 << 20  # a database up to this size is checked as a whole at each start: under a second

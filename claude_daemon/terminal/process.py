@@ -32,6 +32,7 @@ from claude_daemon.terminal.sandbox import Capability, Confined, Job, Sandbox, T
 
 SMALL_BYTES = 2_048  # less than that in one read is trickling, not flowing
 TRIAL_CHARACTERS = 65_536
+KNOWN_WITHIN_S = 2.0  # bwrap names its first process within a few milliseconds, or hangs
 
 SignalName = Literal["INT", "TERM", "KILL"]
 Steps = Sequence[tuple[float, SignalName]]
@@ -59,6 +60,8 @@ class Process:
         self._timers: list[asyncio.TimerHandle] = []
         self._sent: set[str] = set()
         self._asked: Asked | None = None
+        self._doomed = False
+        """To be killed before its first process was known."""
         self._status: int | None = None
         self._ended: asyncio.Future[Ending] = self._loop.create_future()
         self._began = 0.0
@@ -177,7 +180,10 @@ class Process:
                 pidfd = os.pidfd_open(pid)
                 self._ours.callback(os.close, pidfd)
                 self._child = pid, pidfd
-                self._socket.send(GO)
+                if self._doomed:
+                    self._kill()
+                else:
+                    self._socket.send(GO)
 
     def _listen(self) -> bool:
         """Whether there may be more."""
@@ -222,13 +228,22 @@ class Process:
         if self._status is not None:
             return
         self._sent.add(name)
+        if name == "KILL" or not self._child or not self._report.ready:
+            self._kill()
+            return
         with contextlib.suppress(ProcessLookupError):
-            if self._child and self._report.ready and name != "KILL":
-                os.killpg(self._child[0], signal.Signals[f"SIG{name}"])
-                return
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            if self._child:
-                signal.pidfd_send_signal(self._child[1], signal.SIGKILL)
+            os.killpg(self._child[0], signal.Signals[f"SIG{name}"])
+
+    def _kill(self) -> None:
+        """As soon as the first process is known: until bwrap has let it go, it would outlive bwrap."""
+        if sys.platform != "linux":
+            raise NotImplementedError
+        if self._child:
+            _kill(self._pidfd)
+            _kill(self._child[1])
+        elif not self._doomed:
+            self._doomed = True
+            self._timers.append(self._loop.call_later(KNOWN_WITHIN_S, _kill, self._pidfd))
 
     def _exited(self) -> None:
         """The sandbox ended.  What it had started is about to."""
@@ -242,8 +257,7 @@ class Process:
         self._told()
         if self._child:
             self._loop.add_reader(self._child[1], self._gone)
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._child[1], signal.SIGKILL)
+            _kill(self._child[1])
         else:
             self._gone()
 
@@ -292,6 +306,13 @@ def _spawn(confined: Confined, standard: tuple[int, int, int], report: int) -> i
         ) from None
 
 
+def _kill(pidfd: int) -> None:
+    if sys.platform != "linux":
+        raise NotImplementedError
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
 def _decoder() -> codecs.IncrementalDecoder:
     return codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -306,7 +327,8 @@ def close_on_exec() -> None:
 
 async def find_capability(sandbox: Sandbox, settings: TerminalSettings) -> Capability:
     """Let a sandbox try itself out on real processes.  Raises `SandboxUnavailableError`."""
-    close_on_exec()
+    if sys.platform == "linux":
+        close_on_exec()
 
     async def run(job: Job) -> Trial:
         said: dict[str, str] = {"stdout": "", "stderr": ""}

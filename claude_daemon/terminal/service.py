@@ -168,14 +168,14 @@ class TerminalService:
                 await command.start()
                 command.take_turn()
             await self._store.write(partial(rows.add, row=command.row))
+            if caller.connection and caller.turn:  # the ack comes first
+                caller.connection.hold(session_stream(command.row.session_id), caller.turn)
+            command.task = self._supervisor.spawn("command", self._live(command, caller, request.client_id))
         except BaseException:
             await command.abandon()
             self._leave(command)
             del self._commands[command_id]
             raise
-        if caller.connection and caller.turn:  # the ack comes first
-            caller.connection.hold(session_stream(command.row.session_id), caller.turn)
-        command.task = self._supervisor.spawn("command", self._live(command, caller, request.client_id))
         return replies.CommandAccepted(
             command_id=command_id,
             state="queued" if position else "running",

@@ -201,6 +201,17 @@ async def test_what_it_writes_to_memory_is_bounded(confine: Confine) -> None:
     assert ran.lines == ["1048576"] * 3
 
 
+@pytest.mark.parametrize("home", ["/", "/tmp", "/proc/self", "/var"])
+async def test_a_user_whose_home_is_no_folder_of_its_own_gets_another(state: Path, home: str) -> None:
+    settings = TerminalSettings()
+    sandbox = Bubblewrap(settings, state=state, home=Path(home))
+    capability = await find_capability(sandbox, settings)
+
+    ran = await Confined(sandbox, settings, capability).run("echo $HOME; pwd; ls -A")
+
+    assert ran.lines == ["/home/user", "/home/user"]
+
+
 # The daemon's own.
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -45,9 +46,10 @@ ETC = (
     "passwd",
 )
 HOSTS = "127.0.0.1 localhost\n::1 localhost\n"
-_OURS = tuple(Path(each) for each in ("/proc", "/dev", "/sys", "/etc", *SYSTEM))
-_SHARED = tuple(Path(each) for each in ("/tmp", "/run", "/var"))  # noqa: S108  not used, refused
-HOMELESS = Path("/home/user")  # for a user whose home is no place of its own
+KERNEL = tuple(Path(each) for each in ("/proc", "/dev", "/sys"))
+# A project that holds one of these would undo the sandbox around it.
+TOO_MUCH = (*KERNEL, *(Path(each) for each in ("/etc", "/tmp", "/run", "/var", *SYSTEM)))  # noqa: S108  refused
+HOMELESS = Path("/home/user")  # for a user whose home is no folder of its own
 
 _KERNEL_SETTING = "/proc/sys/kernel/core_pattern"
 _PROBE = (
@@ -77,12 +79,11 @@ class Bubblewrap:
         hidden: Sequence[Path] = (),
         program: str = "bwrap",
     ) -> None:
-        """`hidden` are the daemon's own folders, should one lie within a project."""
+        """`hidden` are the daemon's own folders, should one lie where a command can look."""
         self._settings = settings
         self._state = state
-        self._home = HOMELESS if any(home.is_relative_to(each) for each in _OURS) else home
-        self._home = HOMELESS if home in {Path("/"), *_SHARED} else self._home
-        self._hidden = hidden
+        self._home = _private_home(home.resolve())
+        self._hidden = [folder.resolve() for folder in hidden]
         self._program = program
         self._options: frozenset[str] = frozenset()
         self._system: list[str] = []
@@ -91,6 +92,10 @@ class Bubblewrap:
         self._stand_ins = StandIns(state / "stand-ins")
 
     async def probe(self, run: Runner) -> Capability:
+        if sys.platform != "linux":
+            raise SandboxUnavailableError(
+                "no command is run because this version can confine one on Linux only"
+            )
         self._options = await asyncio.to_thread(_options, _found(self._program))
         if "--perms" not in self._options:
             raise SandboxUnavailableError(
@@ -160,7 +165,7 @@ class Bubblewrap:
             yield sorted(mounts.values(), key=lambda mount: len(mount.path.parts))
 
     def _check(self, project: Path) -> None:
-        for place in (self._home, *_OURS, *_SHARED):
+        for place in (self._home, *TOO_MUCH):
             if place.is_relative_to(project):
                 raise SandboxUnavailableError(
                     f"no command can be confined to {project} because {place} lies in it; "
@@ -189,8 +194,9 @@ class Bubblewrap:
         ]
         for mount in mounts:
             arguments += self._mount(mount)
+        shown = [*map(Path, SYSTEM), *(mount.path for mount in mounts[:1])]
         for folder in self._hidden:
-            if mounts and folder.is_relative_to(mounts[0].path) and folder.is_dir():
+            if any(map(folder.is_relative_to, shown)) and folder.is_dir():
                 arguments += self._in_memory("0700", str(folder))
         return [*arguments, "--remount-ro", "/", "--chdir", str(cwd)]
 
@@ -226,6 +232,12 @@ class Bubblewrap:
         if trial.lines[-1] != str(PROBE_FORKS):
             limits.append("processes")
         return tuple(limits)
+
+
+def _private_home(home: Path) -> Path:
+    if home in {Path("/"), *TOO_MUCH} or any(map(home.is_relative_to, KERNEL)):
+        return HOMELESS
+    return home
 
 
 def _found(program: str) -> str:
