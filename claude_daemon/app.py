@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from aiohttp import web
 
 from claude_daemon.chat.assistant import Assistant
 from claude_daemon.chat.claude_api import ClaudeApi
@@ -31,9 +30,10 @@ from claude_daemon.core.rooms import Rooms
 from claude_daemon.core.service import Caller
 from claude_daemon.core.status import Sources, Status
 from claude_daemon.errors import StartError
-from claude_daemon.gateway.http import Routes, bearer
-from claude_daemon.gateway.server import Server, is_local, local_caller
-from claude_daemon.gateway.sockets import Credentials, Sockets
+from claude_daemon.gateway.credentials import Credentials
+from claude_daemon.gateway.http import Routes
+from claude_daemon.gateway.server import Server, local_caller
+from claude_daemon.gateway.sockets import Sockets
 from claude_daemon.lib.files import private_folder, write_private
 from claude_daemon.lib.lock import Lock, LockedError
 from claude_daemon.lib.tasks import Supervisor
@@ -137,6 +137,9 @@ async def running(settings: Settings, parts: Parts, stop: asyncio.Event) -> Asyn
             )
         )
         supervisor.loop("retention", Retention(store, settings.storage, devices.forget).serve)
+        credentials = Credentials(
+            devices.admit, local_caller(devices.local), devices.connected, devices.disconnected
+        )
         sockets = Sockets(
             settings=settings.server,
             rate=settings.rate,
@@ -145,9 +148,7 @@ async def running(settings: Settings, parts: Parts, stop: asyncio.Event) -> Asyn
             dispatcher=dispatcher,
             metrics=metrics,
             supervisor=supervisor,
-            credentials=Credentials(
-                devices.admit, local_caller(devices.local), devices.connected, devices.disconnected
-            ),
+            credentials=credentials,
         )
         status = Status(
             Sources(
@@ -181,7 +182,7 @@ async def running(settings: Settings, parts: Parts, stop: asyncio.Event) -> Asyn
             stop=stop,
         )
         devices.on_revoked += [sockets.revoked, terminal.cancel_device]
-        routes = Routes(status, metrics, lambda request: _http_caller(devices, request))
+        routes = Routes(status, metrics, credentials)
         server = await enter(Server(settings.server, settings.socket_path, sockets, routes))
         stack.push_async_callback(sockets.close, GOODBYE_S)
         stack.push_async_exit(work)
@@ -325,9 +326,3 @@ async def _tokens(settings: Settings, vault: Vault) -> Tokens:
         issuer=vault.installation,
         legacy_secrets=[security.jwt_secret, security.jwt_secret_previous],
     )
-
-
-def _http_caller(devices: Devices, request: web.Request) -> Caller:
-    if is_local(request):
-        return devices.local()
-    return devices.admit(bearer(request), request.remote or "")

@@ -9,19 +9,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import web
-
 from claude_daemon.chat.service import ChatService
 from claude_daemon.config import RateSettings, ServerSettings, StorageSettings
 from claude_daemon.core.dispatch import Dispatcher
 from claude_daemon.core.hub import Hub
 from claude_daemon.core.metrics import Metrics
 from claude_daemon.core.rooms import Rooms
-from claude_daemon.core.service import Caller
 from claude_daemon.core.status import Sources, Status
-from claude_daemon.gateway.http import Routes, bearer
-from claude_daemon.gateway.server import Server, is_local, local_caller
-from claude_daemon.gateway.sockets import Credentials, Sockets
+from claude_daemon.gateway.credentials import Credentials
+from claude_daemon.gateway.http import Routes
+from claude_daemon.gateway.server import Server, local_caller
+from claude_daemon.gateway.sockets import Sockets
 from claude_daemon.lib.files import private_folder
 from claude_daemon.lib.tasks import Supervisor
 from claude_daemon.protocol import replies, requests
@@ -103,6 +101,9 @@ async def serving(
         hub = Hub(EventLog(store))
         dispatcher = Dispatcher(Remembered(store), metrics, rate)
         rooms = Rooms(hub, OneProject(), "none")
+        credentials = Credentials(
+            devices.admit, local_caller(devices.local), devices.connected, devices.disconnected
+        )
         sockets = Sockets(
             settings=server,
             rate=rate,
@@ -111,9 +112,7 @@ async def serving(
             dispatcher=dispatcher,
             metrics=metrics,
             supervisor=supervisor,
-            credentials=Credentials(
-                devices.admit, local_caller(devices.local), devices.connected, devices.disconnected
-            ),
+            credentials=credentials,
         )
         problems: list[str] = []
         status = Status(_sources(sockets, hub, devices, store, problems), metrics)
@@ -135,12 +134,7 @@ async def serving(
         dispatcher.on_once(requests.ChatMessage, chat.message)
         devices.on_revoked.append(sockets.revoked)
 
-        def caller_of(request: web.Request) -> Caller:
-            if is_local(request):
-                return devices.local()
-            return devices.admit(bearer(request), request.remote or "")
-
-        routes = Routes(status, metrics, caller_of)
+        routes = Routes(status, metrics, credentials)
         listening = await enter(Server(server, socket_path, sockets, routes))
         routes.ready = True
         yield Served(

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from claude_daemon.core.metrics import Metrics
-from claude_daemon.core.service import Caller
 from claude_daemon.core.status import Status
-from claude_daemon.errors import ForbiddenError, NotFoundError, UnauthenticatedError
+from claude_daemon.errors import ForbiddenError, NotFoundError
+from claude_daemon.gateway.credentials import Credentials
 from claude_daemon.gateway.docs import docs_page, style_sheet
 from claude_daemon.protocol.codec import encode
 from claude_daemon.protocol.model import Json, timestamp
@@ -20,10 +20,10 @@ PUBLIC = frozenset({"/", "/health", "/live", "/ready", "/asyncapi.json", "/docs"
 class Routes:
     """Handlers of plain HTTP."""
 
-    def __init__(self, status: Status, metrics: Metrics, caller_of: Callable[[web.Request], Caller]) -> None:
+    def __init__(self, status: Status, metrics: Metrics, credentials: Credentials) -> None:
         self._status = status
         self._metrics = metrics
-        self._caller_of = caller_of
+        self._credentials = credentials
         self.ready = False
         """Set once everything is open, and unset when the daemon begins to stop."""
 
@@ -43,7 +43,7 @@ class Routes:
     ) -> web.StreamResponse:
         """Ask for a token wherever the contract doesn't say public; Socket.IO asks in its CONNECT."""
         if request.path not in PUBLIC and not request.path.startswith("/socket.io/"):
-            caller = self._caller_of(request)
+            caller = self._credentials.of(request)
             if "view" not in caller.scopes:
                 raise ForbiddenError("this needs the scope 'view', which this device does not have")
         try:
@@ -86,14 +86,6 @@ class Routes:
 
     async def docs_style(self, _request: web.Request) -> web.Response:
         return web.Response(text=style_sheet(), content_type="text/css")
-
-
-def bearer(request: web.Request) -> str:
-    """The token of a request.  Raises `UnauthenticatedError` without one."""
-    token = request.headers.get(hdrs.AUTHORIZATION, "")
-    if not token:
-        raise UnauthenticatedError
-    return token
 
 
 def _json(body: Json, *, status: int = 200) -> web.Response:

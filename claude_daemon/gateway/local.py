@@ -17,6 +17,8 @@ def listen(path: Path) -> socket.socket:
 
     A longer path is bound through a descriptor of its folder on Linux; elsewhere it is a `StartError`.
     """
+    if sys.platform == "win32":
+        raise StartError("the local socket is not built for Windows yet; use WSL 2")
     try:
         found = path.lstat()
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -80,10 +81,13 @@ class Server:
 
 def is_local(request: web.BaseRequest) -> bool:
     """Whether a request came over the local socket, from this very user."""
+    if sys.platform == "win32":
+        return False
     connection = request.get_extra_info("socket")
     if connection is None or connection.family != getattr(socket, "AF_UNIX", None):
         return False
-    return local.peer_uid(connection) == os.getuid()
+    uid: int = os.getuid()
+    return local.peer_uid(connection) == uid
 
 
 def local_caller(make: Callable[[], Caller]) -> Callable[[web.BaseRequest], Caller | None]:

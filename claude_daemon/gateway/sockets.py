@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +37,7 @@ from claude_daemon.errors import (
     TokenInvalidError,
     UnauthenticatedError,
 )
+from claude_daemon.gateway.credentials import Credentials
 from claude_daemon.gateway.order import Order
 from claude_daemon.gateway.outbox import Outbox
 from claude_daemon.lib.tasks import Supervisor
@@ -275,18 +276,6 @@ class SocketConnection:
     def _send(self, packets: Sequence[_Packet]) -> None:
         for packet in packets:
             self._socket.queue.put_nowait(packet)
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """How the server learns who connects, and tells that somebody came or went."""
-
-    admit: Callable[[str, str], Caller]
-    """(token, address) to the caller; raises DaemonError."""
-    local: Callable[[web.BaseRequest], Caller | None]
-    """The caller of a request on the local socket."""
-    connected: Callable[[Caller], Awaitable[None]]
-    disconnected: Callable[[Caller], None]
 
 
 class Sockets(socketio.AsyncServer):  # type: ignore[misc]  # socketio has no types

@@ -19,23 +19,7 @@ from claude_daemon.lib.files import private_folder, write_private
 
 FILE = "file"
 
-# Run by the child: one request as JSON on stdin, one answer on stdout.  Its own small program, so that
-# the daemon never imports keyring and the child never imports the daemon.
-_CHILD = """
-import json, sys, keyring
-from keyring.backends import chainer, fail, null
-asked = json.load(sys.stdin)
-ring = keyring.get_keyring()
-weak = isinstance(ring, (fail.Keyring, null.Keyring)) or type(ring).__module__.startswith("keyrings.alt")
-if isinstance(ring, chainer.ChainerBackend):
-    weak = not ring.backends or ring.backends[0].__class__.__module__.startswith("keyrings.alt")
-if weak:
-    raise SystemExit("no keyring")
-if asked.get("set") is not None:
-    keyring.set_password(asked["service"], asked["name"], asked["set"])
-value = keyring.get_password(asked["service"], asked["name"])
-json.dump({"value": value, "keyring": ring.name}, sys.stdout)
-"""
+_RING = Path(__file__).with_name("ring.py")
 
 
 class KeyringUnusableError(Exception):
@@ -106,8 +90,7 @@ class Vault:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",
-            "-c",
-            _CHILD,
+            str(_RING),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
