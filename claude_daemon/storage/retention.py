@@ -27,9 +27,7 @@ PAUSE_S = 0.05  # between two: writers have the disk for most of the time
 FIRST_S = 60.0  # after the start, which has enough to do
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
-ENDED = {
-    "token"
-}  # kinds of devices whose end makes their row useless; a token of another kind needs its refusal
+FORGETTABLE = ("token",)  # kinds of devices that are refused without their row as well
 
 _EVENTS = tables.events.c
 _STREAMS = tables.streams.c
@@ -184,9 +182,9 @@ def _forget_once(connection: sa.Connection, *, device_id: str, before: int | Non
 
 
 def _ended(connection: sa.Connection, *, before: int) -> list[DeviceId]:
-    """Tokens that ended long ago, and are refused without their row as well."""
+    """Tokens that ended long ago."""
     query = sa.select(_DEVICES.device_id).where(
-        _DEVICES.kind.in_(ENDED), sa.or_(_DEVICES.revoked < before, _DEVICES.expires < before)
+        _DEVICES.kind.in_(FORGETTABLE), sa.or_(_DEVICES.revoked < before, _DEVICES.expires < before)
     )
     return [DeviceId(each) for each in connection.execute(query).scalars()]
 
