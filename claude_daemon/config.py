@@ -98,7 +98,7 @@ class TerminalSettings:
     max_timeout_s: int = setting(86_400, "the longest wall time a command may ask for")
     cpu_s: int = setting(3_600, "CPU time of one process")
     memory_bytes: int = setting(
-        4 << 30, "memory of one command; of each of its processes where no control group can be made"
+        4 << 30, "memory of one command, or of each process where no group can be made"
     )
     processes: int = setting(512, "processes of one command: enough for a parallel build, not for a bomb")
     output_bytes: int = setting(1 << 30, "a command that prints more is ended: nobody reads that")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from claude_daemon.terminal.limits import Limits
 
 GO = b"go\n"
-CPU_GRACE_S = 2  # XCPU can be handled; this much later it is KILL
+CPU_GRACE_S = 1  # XCPU can be handled; this much later it is KILL
 REPORT_BYTES = 65_536  # more than bwrap and a shell ever say
 
 _CHILD = re.compile(rb'"child-pid": (\d+)')
@@ -36,7 +36,7 @@ def prelude(limits: Limits, *, processes: bool, memory: bool) -> str:
         "trap : INT QUIT TERM",  # a handler, not "ignore": it must not be inherited
         "ulimit -c 0",
         f"ulimit -f {limits.file_bytes // 512}",
-        f"ulimit -Ht {limits.cpu_s + CPU_GRACE_S}; ulimit -St {limits.cpu_s}",
+        f"ulimit -St {limits.cpu_s}; ulimit -Ht {limits.cpu_s + CPU_GRACE_S}",
     ]
     if memory:
         lines.append(f"ulimit -d {limits.memory_bytes // 1024}")

@@ -87,6 +87,7 @@ class TerminalService:
     async def __aenter__(self) -> Self:
         kept_bytes = self._settings.kept_bytes
         self._transcripts = await asyncio.to_thread(Transcripts, self._folder, kept_bytes=kept_bytes)
+        await asyncio.to_thread(self._sandbox.sweep)
         await self._try_sandbox()
         for row in await self._store.read(rows.unfinished):
             await self._end_interrupted(row)

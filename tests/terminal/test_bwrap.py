@@ -1,5 +1,6 @@
 """What a command in the sandbox can see and do, tried from inside."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -19,7 +20,7 @@ from claude_daemon.terminal.sandbox import bwrap
 from claude_daemon.terminal.sandbox.bwrap import Bubblewrap
 from claude_daemon.terminal.sandbox.protected import NAMES
 from confined import Confine, Confined
-from fakes import files_in
+from fakes import files_in, gone
 
 if sys.platform != "linux":
     pytest.skip("bubblewrap runs on Linux only", allow_module_level=True)
@@ -306,7 +307,7 @@ async def test_what_somebody_puts_into_a_stand_in_stays(confined: Confined, proj
 
 
 async def test_stand_ins_of_a_crashed_daemon_go_with_the_next_start(
-    confine: Confine, confined: Confined, project: Path, state: Path
+    confined: Confined, project: Path, state: Path
 ) -> None:
     async with confined.process("sleep 9", project):
         note = next((state / "stand-ins").iterdir())
@@ -316,10 +317,38 @@ async def test_stand_ins_of_a_crashed_daemon_go_with_the_next_start(
     (project / ".claude" / "mine").touch()
     note.write_bytes(kept)
 
-    await confine()
+    confined.sandbox.sweep()
 
     assert files_in(project) == [".claude"]
     assert files_in(state / "stand-ins") == []
+
+
+@pytest.mark.parametrize("mark", ["ours", "another's"])
+async def test_a_bwrap_that_was_left_halfway_goes_with_the_next_start(
+    confined: Confined, state: Path, mark: str
+) -> None:
+    """As after a `kill -9` between its first two steps, which cannot be hit on purpose and so is played."""
+    hosts = (state if mark == "ours" else state.parent) / "sandbox-hosts"
+    arguments = (
+        "-c",
+        "import time; print(flush=True); time.sleep(30)",
+        "--ro-bind",
+        str(hosts),
+        "/etc/hosts",
+    )
+    left = await asyncio.create_subprocess_exec(
+        "/usr/bin/bwrap", *arguments, executable=sys.executable, stdout=asyncio.subprocess.PIPE
+    )
+    assert left.stdout
+    await left.stdout.readline()
+
+    confined.sandbox.sweep()
+
+    ended = gone(left.pid)
+    with contextlib.suppress(ProcessLookupError):
+        left.kill()
+    await left.wait()
+    assert ended == (mark == "ours")
 
 
 async def test_a_link_in_place_of_a_protected_path_is_refused(confined: Confined, project: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import random
 import shutil
 import sys
 import textwrap
@@ -294,6 +295,23 @@ async def test_nothing_survives(confined: Confined, how: str) -> None:
     assert asleep(seconds) == 0
 
 
+async def test_nothing_survives_that_is_left_in_the_moment_it_begins(
+    confined: Confined, project: Path, state: Path
+) -> None:
+    """bwrap's first process would wait for ever for a bwrap that is killed too early."""
+    for _ in range(20):
+        async with confined.process("sleep 30", project):
+            pass
+        async with confined.process("sleep 30", project) as process:
+            await asyncio.sleep(random.uniform(0, 0.01))
+            process.signal("KILL")
+            async with asyncio.timeout(GONE_WITHIN_S):
+                await process.ended()
+
+    mark = str(state / "sandbox-hosts")
+    assert not [each for each in psutil.process_iter(["cmdline"]) if mark in (each.info["cmdline"] or ())]
+
+
 async def test_nothing_survives_a_daemon_that_is_killed(confined: Confined, tmp_path: Path) -> None:
     seconds = mark()
     script = tmp_path / "daemon.py"
@@ -393,6 +411,12 @@ async def test_cpu_time(confined: Confined) -> None:
     ran = await confined.run("while :; do :; done", cpu_s=1)
 
     assert ran.ending == Ending(None, "XCPU", "limit", "cpu")
+
+
+async def test_cpu_time_of_one_that_ignores_it(confined: Confined) -> None:
+    ran = await confined.run("trap '' XCPU; while :; do :; done", cpu_s=1)
+
+    assert (ran.ending.signal, ran.duration_ms < 4_000) == ("KILL", True)
 
 
 async def test_the_size_of_a_file(confined: Confined, project: Path) -> None:

@@ -65,6 +65,10 @@ Runner = Callable[[Job], Awaitable[Trial]]
 class Sandbox(Protocol):
     """One mechanism of one operating system."""
 
+    def sweep(self) -> None:
+        """Remove what an earlier run of the daemon left behind.  Blocks; only while no command runs."""
+        ...
+
     async def probe(self, run: Runner) -> Capability:
         """Try it out by `run`, which starts what `confine` gives.  Raises `SandboxUnavailableError`."""
         ...

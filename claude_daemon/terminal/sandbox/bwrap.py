@@ -25,6 +25,7 @@ from claude_daemon.terminal.ending import Refusals
 from claude_daemon.terminal.limits import Limits
 from claude_daemon.terminal.prelude import prelude
 from claude_daemon.terminal.sandbox import Capability, Confined, Job, Runner, Trial
+from claude_daemon.terminal.sandbox.leftovers import end_leftovers
 from claude_daemon.terminal.sandbox.protected import StandIns, held, opened
 
 PROBE_TIMEOUT_S = 10.0  # it takes 0.1 s; one that takes so much longer hangs
@@ -52,9 +53,11 @@ TOO_MUCH = (*KERNEL, *(Path(each) for each in ("/etc", "/tmp", "/run", "/var", *
 HOMELESS = Path("/home/user")  # for a user whose home is no folder of its own
 
 _KERNEL_SETTING = "/proc/sys/kernel/core_pattern"
+# Processes that wait without a program of their own: the probe is part of every start.
 _PROBE = (
-    f"[ -w {_KERNEL_SETTING} ] && echo leak; echo alive; i=0; "
-    f"while [ $i -lt {PROBE_FORKS} ]; do sleep 9 & i=$((i+1)); echo $i; done"
+    f"[ -w {_KERNEL_SETTING} ] && echo leak; echo alive; mkfifo /tmp/never; i=0; "
+    f"while [ $i -lt {PROBE_FORKS} ]; "
+    "do { read -r x <>/tmp/never; } & i=$((i+1)); echo $i; done"
 )
 
 
@@ -82,6 +85,7 @@ class Bubblewrap:
         """`hidden` are the daemon's own folders, should one lie where a command can look."""
         self._settings = settings
         self._state = state
+        self._hosts = state / "sandbox-hosts"
         self._home = _private_home(home.resolve())
         self._hidden = [folder.resolve() for folder in hidden]
         self._program = program
@@ -90,6 +94,11 @@ class Bubblewrap:
         self._cgroups = Cgroups.none(state)
         self._counts_processes = False
         self._stand_ins = StandIns(state / "stand-ins")
+
+    def sweep(self) -> None:
+        end_leftovers(Path(self._program).name, str(self._hosts))
+        self._stand_ins.sweep()
+        Cgroups.find(self._state).sweep()
 
     async def probe(self, run: Runner) -> Capability:
         if sys.platform != "linux":
@@ -101,12 +110,9 @@ class Bubblewrap:
             raise SandboxUnavailableError(
                 "no command is run because this bubblewrap is older than 0.5; install a newer one"
             )
-        hosts = self._state / "sandbox-hosts"
-        write_private(hosts, HOSTS.encode())
-        self._system = [*_system_arguments(), "--ro-bind", str(hosts), "/etc/hosts"]
-        self._stand_ins.sweep()
+        write_private(self._hosts, HOSTS.encode())
+        self._system = [*_system_arguments(), "--ro-bind", str(self._hosts), "/etc/hosts"]
         found = Cgroups.find(self._state)
-        found.sweep()
         none = Cgroups.none(self._state)
         trial = Trial((), ())
         # The strictest way first; what this system does not let us do is left out, and said.

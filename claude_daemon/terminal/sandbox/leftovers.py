@@ -15,17 +15,21 @@ GONE_WITHIN_S = 1.0
 PAUSE_S = 0.005
 
 
-def end_leftovers(program: str, mark: str, *, proc: Path = Path("/proc")) -> None:
+def end_leftovers(program: str, mark: str) -> None:
     """Kill each `program` that has `mark`, a path of this daemon's alone, among its arguments.  Blocks."""
     if sys.platform != "linux":
-        raise NotImplementedError
+        return
     found = []
-    for folder in proc.iterdir():
+    for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):  # it ended, or is another user's
-            arguments = (folder / "cmdline").read_bytes().split(b"\0") if folder.name.isdigit() else []
-            if arguments and os.path.basename(arguments[0]) == program.encode() and mark.encode() in arguments:
+            if folder.name.isdigit() and _is(folder, os.fsencode(program), os.fsencode(mark)):
                 os.kill(int(folder.name), signal.SIGKILL)
                 found.append(folder)
     deadline = time.monotonic() + GONE_WITHIN_S
-    while any(map(os.path.exists, found)) and time.monotonic() < deadline:
+    while any(folder.exists() for folder in found) and time.monotonic() < deadline:
         time.sleep(PAUSE_S)
+
+
+def _is(process: Path, program: bytes, mark: bytes) -> bool:
+    name, *arguments = (process / "cmdline").read_bytes().split(b"\0")
+    return name.rpartition(b"/")[2] == program and mark in arguments
