@@ -10,7 +10,6 @@ import os
 import secrets
 import signal
 import sys
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from claude_daemon.gateway.credentials import Credentials
 from claude_daemon.gateway.http import Routes
 from claude_daemon.gateway.server import Server, local_caller
 from claude_daemon.gateway.sockets import Sockets
-from claude_daemon.lib.files import private_folder, write_private
+from claude_daemon.lib.files import private_folder
 from claude_daemon.lib.lock import Lock, LockedError
 from claude_daemon.lib.tasks import Supervisor
 from claude_daemon.projects.files import FileService
@@ -44,7 +43,7 @@ from claude_daemon.protocol.model import UserId
 from claude_daemon.protocol.version import SERVER_VERSION
 from claude_daemon.security.devices import Devices
 from claude_daemon.security.tokens import Tokens
-from claude_daemon.security.vault import Vault
+from claude_daemon.security.vault import API_KEY, Vault, open_vault
 from claude_daemon.speech.player import Player
 from claude_daemon.speech.service import SpeechService
 from claude_daemon.speech.speaker import Speaker
@@ -60,7 +59,6 @@ from claude_daemon.terminal.service import TerminalService
 log = logging.getLogger(__name__)
 
 SECRET = "jwt-secret"  # noqa: S105  its name in the vault
-API_KEY = "claude-api-key"  # likewise
 GOODBYE = "claude-daemon is stopping"
 GOODBYE_S = 1.0  # of the 5 s to drain: for the last events to leave, and the transports to close
 
@@ -94,7 +92,7 @@ async def running(settings: Settings, parts: Parts, stop: asyncio.Event) -> Asyn
         metrics = Metrics()
         store = await enter(Store(settings.storage, settings.folders.state))
         supervisor = await enter(Supervisor())
-        vault = await _vault(settings)
+        vault = await open_vault(settings)
         user_id = UserId(getpass.getuser())
         devices = Devices(
             store,
@@ -296,22 +294,6 @@ def _on_signals(stop: asyncio.Event) -> None:
             loop.add_signal_handler(number, stop.set)
         except NotImplementedError:  # Windows: Ctrl-C arrives in the main thread only
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
-
-
-async def _vault(settings: Settings) -> Vault:
-    folder = settings.folders.state
-    path = folder / "installation"
-    try:
-        installation = path.read_text("utf-8").strip()
-    except FileNotFoundError:
-        installation = str(uuid.uuid4())
-        write_private(path, installation.encode())
-    return await Vault.open(
-        folder,
-        installation=installation,
-        file_only=settings.file_vault,
-        keyring_timeout_s=settings.security.keyring_timeout_s,
-    )
 
 
 async def _tokens(settings: Settings, vault: Vault) -> Tokens:

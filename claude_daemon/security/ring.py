@@ -15,11 +15,10 @@ def main() -> None:
     """Answer `{service, name, set?}` by `{value, keyring}`; exit 1 when no keyring is worth its name."""
     asked = json.load(sys.stdin)
     ring = keyring.get_keyring()
-    first = ring
-    if isinstance(ring, chainer.ChainerBackend):
-        first = ring.backends[0] if ring.backends else fail.Keyring()
+    chained = list(ring.backends) if isinstance(ring, chainer.ChainerBackend) else [ring]
+    first = chained[0] if chained else None
     plain_text = type(first).__module__.startswith("keyrings.alt")
-    if plain_text or isinstance(first, (fail.Keyring, null.Keyring)):
+    if first is None or plain_text or isinstance(first, (fail.Keyring, null.Keyring)):
         raise SystemExit(1)
     if asked.get("set") is not None:
         keyring.set_password(asked["service"], asked["name"], asked["set"])

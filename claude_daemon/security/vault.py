@@ -9,15 +9,19 @@ pairing.
 import asyncio
 import contextlib
 import sys
+import uuid
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
+from claude_daemon.config import Settings
 from claude_daemon.errors import StartError
 from claude_daemon.lib.files import private_folder, write_private
 
 FILE = "file"
+API_KEY = "claude-api-key"
+"""The name under which a key of the Claude API is kept."""
 
 _RING = Path(__file__).with_name("ring.py")
 
@@ -111,3 +115,20 @@ class Vault:
         self.name = str(answer["keyring"])
         found: str | None = answer["value"]
         return found
+
+
+async def open_vault(settings: Settings) -> Vault:
+    """This installation's vault; its id is made at the first call."""
+    folder = private_folder(settings.folders.state)
+    path = folder / "installation"
+    try:
+        installation = path.read_text("utf-8").strip()
+    except FileNotFoundError:
+        installation = str(uuid.uuid4())
+        write_private(path, installation.encode())
+    return await Vault.open(
+        folder,
+        installation=installation,
+        file_only=settings.file_vault,
+        keyring_timeout_s=settings.security.keyring_timeout_s,
+    )
