@@ -429,3 +429,16 @@ async def test_a_successor_tells_what_changed_in_between(root: Path) -> None:
             ("delete", "src/main.py"),
             ("update", "readme.md"),
         ]
+
+
+async def test_looking_again_does_not_cut_a_writer_short(root: Path) -> None:
+    async with following(root) as project:
+        with (root / "readme.md").open("w") as file:
+            project.watcher.compare_again(["src"])
+            await asyncio.sleep(0.03)
+            project.watcher._await_writers(["readme.md"])
+            await asyncio.sleep(0.05)
+            file.write("whole")
+        await project.in_step()
+
+        assert [each.content for each in project.told.changes] == [b"whole"]
