@@ -34,8 +34,8 @@ class RepeatedError(ConflictError):
 
 @dataclass(slots=True, eq=False)
 class _Listener:
-    served: int = 0
-    """The seq up to which it was served from the log, and is not served again."""
+    served: int | None = None
+    """The seq up to which it was served from the log, and is not served again; None when it never joined."""
     live: asyncio.Future[None] | None = None
     """Not done while it still catches up; None when it never had to."""
 
@@ -162,7 +162,7 @@ class Hub:
             live = asyncio.get_running_loop().create_future()
             self._listeners.setdefault(stream, {})[connection] = _Listener(live=live)
         reach = await self.log.reach(stream)
-        return Reach(reach.floor, heard) if heard else reach
+        return reach if heard is None else Reach(reach.floor, heard)
 
     def unsubscribe(self, stream: Stream, connection: Connection) -> None:
         listeners = self._listeners.get(stream, {})
@@ -221,12 +221,13 @@ class Hub:
             return stored.body
         return encode(await restore(stored.stream, msgspec.json.decode(stored.body)))
 
-    def _heard(self, stream: Stream, connection: Connection) -> int:
-        """How far a live listener was served; 0 when that isn't known."""
+    def _heard(self, stream: Stream, connection: Connection) -> int | None:
+        """How far a live listener was served, if that is known."""
         listener = self._listeners.get(stream, {}).get(connection)
         if listener is None or listener.catching_up:
-            return 0
-        return max(listener.served, self._heads.get(stream, 0))
+            return None
+        known = [each for each in (listener.served, self._heads.get(stream)) if each is not None]
+        return max(known, default=None)
 
     async def _live(self, stream: Stream, connection: Connection) -> None:
         while (listener := self._listeners.get(stream, {}).get(connection)) and listener.catching_up:
@@ -239,5 +240,7 @@ class Hub:
             return
         self._heads[stored.stream] = stored.seq
         for connection, listener in list(listeners.items()):
-            if stored.seq > listener.served and connection is not sender and not listener.catching_up:
+            if connection is sender or listener.catching_up:
+                continue
+            if listener.served is None or stored.seq > listener.served:
                 connection.offer(delivery)

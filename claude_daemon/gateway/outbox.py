@@ -21,24 +21,23 @@ class Outbox:
         self._bytes = 0
         self._over_since: float | None = None
 
-    def add(self, size: int, now: float) -> bool:
-        """Count a packet of `size` bytes; True when the client overflows."""
+    def add(self, size: int, now: float) -> None:
+        """Count a packet of `size` bytes."""
         self._packets += 1
         self._bytes += size
-        return self.overflowing(now)
+        if self.over and self._over_since is None:
+            self._over_since = now
 
     def drain(self, size: int) -> None:
         """A packet was taken by the transport."""
         self._packets -= 1
         self._bytes -= size
-        if not self._over:
+        if not self.over:
             self._over_since = None
 
     def overflowing(self, now: float) -> bool:
-        if not self._over:
-            return False
         if self._over_since is None:
-            self._over_since = now
+            return False
         return self._bytes > 2 * self._limit_bytes or now - self._over_since >= self._grace_s
 
     @property
@@ -46,9 +45,6 @@ class Outbox:
         return 4 * self._packets > self._limit_packets or 4 * self._bytes > self._limit_bytes
 
     @property
-    def empty(self) -> bool:
-        return self._packets == 0
-
-    @property
-    def _over(self) -> bool:
+    def over(self) -> bool:
+        """Over a soft limit: to be looked at again when the grace time is up."""
         return self._packets > self._limit_packets or self._bytes > self._limit_bytes

@@ -148,6 +148,8 @@ class SocketConnection:
         self._turns: set[Turn] = set()
         self._revoked = False
         self._outbox = Outbox(settings)
+        self._grace_s = settings.outbox_grace_s
+        self._lagging: asyncio.TimerHandle | None = None
         self._drained = asyncio.Event()
         queue = _Queue(self._outbox, self._drained)
         while not engine_socket.queue.empty():
@@ -267,11 +269,23 @@ class SocketConnection:
         """Count a packet that is about to wait; a client that has too many is closed."""
         if self._broken:
             return False
-        if self._outbox.add(packet.size, time.monotonic()):
+        self._outbox.add(packet.size, time.monotonic())
+        return not self._lags_too_far()
+
+    def _lags_too_far(self) -> bool:
+        """Close a client that does; look again later at one that may, as nothing more may come for it."""
+        if self._outbox.overflowing(time.monotonic()):
             log.warning("client lags too far and is closed", extra={"device": self.caller and self.device_id})
             self.abort()
-            return False
-        return True
+            return True
+        if self._outbox.over and self._lagging is None:
+            self._lagging = asyncio.get_running_loop().call_later(self._grace_s, self._look_again)
+        return False
+
+    def _look_again(self) -> None:
+        self._lagging = None
+        if not self._broken:
+            self._lags_too_far()
 
     def _send(self, packets: Sequence[_Packet]) -> None:
         for packet in packets:
