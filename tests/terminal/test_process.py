@@ -18,6 +18,7 @@ from claude_daemon.errors import SandboxUnavailableError
 from claude_daemon.terminal.cgroup import Cgroups
 from claude_daemon.terminal.ending import Asked, Ending
 from claude_daemon.terminal.process import Process, SignalName, Steps
+from claude_daemon.terminal.sandbox.bwrap import Bubblewrap
 from confined import Confine, Confined
 from fakes import files_in
 
@@ -352,6 +353,10 @@ async def test_nothing_survives_a_daemon_that_is_killed(confined: Confined, tmp_
 
     async with asyncio.timeout(GONE_WITHIN_S):
         await reached(seconds, 0)
+    another = tmp_path / "another"
+    Bubblewrap(confined.settings, state=another, home=tmp_path).sweep()
+    groups = Cgroups.find(another)
+    assert not [left for parent in groups.parents.values() for left in parent.glob(f"{groups._prefix}*")]
 
 
 async def test_many_at_once_leave_no_descriptor_and_no_process(confined: Confined, project: Path) -> None:
