@@ -384,6 +384,9 @@ class Sockets(socketio.AsyncServer):  # type: ignore[misc]  # socketio has no ty
         self._binary_packet.pop(eio_sid, None)
         if connection := self._connections.pop(eio_sid, None):
             connection.left()
+            # The engine would leave a long poll that is open to its time-out, and the client waiting.
+            if engine_socket := self.eio.sockets.get(eio_sid):
+                engine_socket.queue.put_nowait(None)
 
     async def _drop(self, eio_sid: str) -> None:
         engine_socket = self.eio.sockets.get(eio_sid)

@@ -124,7 +124,7 @@ def _legacy(token: str, secret: str) -> Claims | None:
     user_id = claims.get("userId")
     if not isinstance(user_id, str) or not 0 < len(user_id) <= 128 or not user_id.isprintable():
         return None
-    if {"typ", "scopes", "deviceId"} & claims.keys():
+    if {"typ", "scopes", "deviceId", "aud", "iss"} & claims.keys():
         return None
     return Claims(
         UserId(user_id), DeviceId(f"legacy:{user_id}"), LEGACY_SCOPES, float(claims["exp"]), legacy=True
