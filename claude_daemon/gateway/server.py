@@ -1,6 +1,7 @@
 """The listeners: loopback on both address families, and the local socket."""
 
 import errno
+import logging
 import os
 import socket
 import sys
@@ -11,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 import psutil
-from aiohttp import web
+from aiohttp import http_exceptions, web
 
 from claude_daemon.config import ServerSettings
 from claude_daemon.core.service import Caller
@@ -23,6 +24,15 @@ from claude_daemon.gateway.sockets import PATH, Sockets
 
 SLOW_HEADERS_S = 15.0  # an idle connection that sends no whole request is closed
 FREE_PORT_TRIES = 20
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a failure is the daemon's, not a client's that doesn't speak HTTP: that one got its 400."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, http_exceptions.HttpProcessingError)
+
+
+logging.getLogger("aiohttp.server").addFilter(_is_ours)
 
 
 class Server:
