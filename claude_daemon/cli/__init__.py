@@ -46,7 +46,7 @@ def _run(arguments: list[str]) -> int:
     except OSError:
         raise
     except Exception as error:
-        if os.environ.get("DEBUG"):
+        if os.environ.get("DEBUG", "").lower() not in {"", "0", "false"}:
             raise
         return _say(*_verdict(error))
 

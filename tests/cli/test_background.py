@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,10 @@ import psutil
 import pytest
 
 from daemon import Daemon
+from program import Program
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX processes")
+if sys.platform == "win32":
+    pytest.skip("signals and terminals of POSIX", allow_module_level=True)
 
 READY = "claude-daemon is ready at http://127.0.0.1:"
 
@@ -125,28 +126,28 @@ def test_after_a_crash_nothing_stands_in_the_way(home: Daemon) -> None:
     assert home.cli("start").stdout.startswith(READY)
 
 
-def test_a_daemon_that_dies_midway_is_one_sentence(home: Daemon, started) -> None:
+def test_a_daemon_that_dies_midway_is_one_sentence(home: Daemon) -> None:
     home.cli("start")
     (pid,) = pids(home)
-    watch = started(home, "watch", "--json")
-    assert json.loads(watch.stdout.readline())["event"] == "connected"
+    with Program(home, "watch", "--json") as watch:
+        watch.event("connected")
 
-    os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
 
-    assert watch.wait(5) == 1
-    assert watch.stderr.read() == "claude-daemon ended meanwhile; see why with: claude-daemon logs\n"
+        assert watch.wait() == 1
+        assert watch.said_wrong() == "claude-daemon ended meanwhile; see why with: claude-daemon logs\n"
 
 
-def test_a_stopped_daemon_ends_its_watchers_with_a_word(home: Daemon, started) -> None:
+def test_a_stopped_daemon_ends_its_watchers_with_a_word(home: Daemon) -> None:
     home.cli("start")
-    watch = started(home, "watch", "--json")
-    assert json.loads(watch.stdout.readline())["event"] == "connected"
+    with Program(home, "watch", "--json") as watch:
+        watch.event("connected")
 
-    home.cli("stop")
+        home.cli("stop")
 
-    assert watch.wait(5) == 1
-    assert json.loads(watch.stdout.read().splitlines()[-1])["event"] == "server_shutdown"
-    assert watch.stderr.read() == "claude-daemon was stopped; start it again with: claude-daemon start\n"
+        watch.event("server_shutdown")
+        assert watch.wait() == 1
+        assert watch.said_wrong() == "claude-daemon was stopped; start it again with: claude-daemon start\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds a long path")
@@ -159,12 +160,10 @@ def test_a_home_with_a_long_name_works(tmp_path: Path) -> None:
         assert home.cli("stop").returncode == 0
 
 
-def test_run_prints_exactly_the_ready_line_and_ends_by_ctrl_c(home: Daemon, started) -> None:
-    run: subprocess.Popen[str] = started(home, "run")
-    assert run.stdout and run.stderr
-    assert run.stdout.readline().startswith(READY)
+def test_run_prints_exactly_the_ready_line_and_ends_by_ctrl_c(home: Daemon) -> None:
+    with Program(home, "run") as run:
+        assert run.line().startswith(READY)
 
-    run.send_signal(signal.SIGINT)
+        run.interrupt()
 
-    assert run.wait(10) == 0
-    assert (run.stdout.read(), run.stderr.read()) == ("", "")
+        assert (run.wait(), run.rest(), run.said_wrong()) == (0, "", "")

@@ -1,9 +1,7 @@
 """What holds for every command: help, exit codes, one sentence on stderr, and readers that go away."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from daemon import Daemon
+from program import Program, on_a_terminal
 
 NOT_RUNNING = "claude-daemon is not running; start it with: claude-daemon start\n"
-COMMANDS = (
-    "run start stop restart status projects exec send notify watch token devices logs config doctor version"
-).split()
+COMMANDS = [
+    *("run", "start", "stop", "restart", "status", "projects", "exec", "send"),
+    *("notify", "watch", "token", "devices", "logs", "config", "doctor", "version"),
+]
 NEED_THE_DAEMON = {
     "status": (),
     "projects": (),
@@ -143,30 +143,15 @@ def test_output_that_cannot_be_written_is_a_failure(off: Daemon) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("arguments", [("watch", "--json"), ("logs", "-f", "--json")])
-def test_ctrl_c_ends_a_stream_without_a_word(daemon: Daemon, started, arguments: tuple[str, ...]) -> None:
-    process = started(daemon, *arguments)
-    assert json.loads(process.stdout.readline())
+def test_ctrl_c_ends_a_stream_without_a_word(daemon: Daemon, arguments: tuple[str, ...]) -> None:
+    with Program(daemon, *arguments) as program:
+        assert json.loads(program.line())
 
-    process.send_signal(signal.SIGINT)
+        program.interrupt()
 
-    assert process.wait(5) == 130
-    assert process.stderr.read() == ""
+        assert (program.wait(), program.said_wrong()) == (130, "")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads a terminal's other end")
 def test_a_terminal_gets_colour_and_a_pipe_does_not(daemon: Daemon) -> None:
-    import pty
-
-    ours, theirs = pty.openpty()
-    subprocess.run(
-        [sys.executable, "-m", "claude_daemon", "status"],
-        env=daemon._environment | {"TERM": "xterm"},
-        stdout=theirs,
-        check=True,
-    )
-    shown = os.read(ours, 65_536).decode()
-    os.close(ours)
-    os.close(theirs)
-
-    assert "\x1b[32m●" in shown or "\x1b[33m●" in shown
+    assert re.search("\x1b\\[3[23]m●", on_a_terminal(daemon, "status"))
     assert "\x1b" not in daemon.cli("status").stdout

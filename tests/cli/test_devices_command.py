@@ -1,13 +1,10 @@
 """token and devices: what is printed, what is refused, and that a name cannot act on a terminal."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from claude_daemon.client import Client, RefusedError
 from daemon import Daemon
+from program import on_a_terminal
 
 
 def test_token_prints_only_the_token(daemon: Daemon) -> None:
@@ -83,22 +80,3 @@ def test_a_name_cannot_command_the_terminal(daemon: Daemon) -> None:
         assert "\u202e" not in shown
         assert r"\x1b]0;owned" in shown
     assert "\x1b" not in daemon.cli("devices", "--json").stdout
-
-
-def on_a_terminal(daemon: Daemon, *arguments: str) -> str:
-    if sys.platform == "win32":
-        return r"\x1b]0;owned"
-    import pty
-
-    ours, theirs = pty.openpty()
-    subprocess.run(
-        [sys.executable, "-m", "claude_daemon", *arguments],
-        env=daemon._environment | {"TERM": "xterm", "COLUMNS": "200"},
-        stdout=theirs,
-        check=True,
-    )
-    try:
-        return os.read(ours, 65_536).decode()
-    finally:
-        os.close(ours)
-        os.close(theirs)

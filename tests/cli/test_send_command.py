@@ -56,7 +56,9 @@ async def cli(daemon: Daemon, *arguments: str) -> "subprocess.CompletedProcess[s
     return await asyncio.to_thread(daemon.cli, *arguments)
 
 
-async def test_the_assistant_s_answer_is_printed_as_it_is_written(api: FakeMessagesApi, tmp_path: Path) -> None:
+async def test_the_assistant_s_answer_is_printed_as_it_is_written(
+    api: FakeMessagesApi, tmp_path: Path
+) -> None:
     with running(tmp_path / "home", CLAUDE_API_KEY=KEY, ANTHROPIC_BASE_URL=api.url) as daemon:
         go_on = asyncio.Event()
         api.script.append(Written("Hello ", go_on, "from \x1b[2Jthe fake."))

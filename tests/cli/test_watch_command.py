@@ -1,21 +1,13 @@
 """watch: what happens, line by line, while it happens."""
 
-import json
-import queue
-import subprocess
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from getpass import getuser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from daemon import Daemon
-
-WITHIN_S = 10.0
-
-Started = Callable[..., "subprocess.Popen[str]"]
-Lines = Callable[["subprocess.Popen[str]"], Callable[[Callable[[str], bool]], str]]
+from program import Program
 
 
 @pytest.fixture
@@ -28,79 +20,47 @@ def folder(daemon: Daemon, tmp_path: Path) -> Iterator[Path]:
     daemon.cli("projects", "remove", "app")
 
 
-class Reader:
-    """Takes a process's lines as they come."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._read, args=(process,), daemon=True).start()
-
-    def line_with(self, text: str) -> str:
-        """The next line that contains `text`.  Raises `queue.Empty`."""
-        while True:
-            line = self._lines.get(timeout=WITHIN_S)
-            if text in line:
-                return line
-
-    def event(self, name: str) -> Any:
-        return json.loads(self.line_with(f'"event": "{name}"'))
-
-    def _read(self, process: "subprocess.Popen[str]") -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            self._lines.put(line)
-
-
-def test_every_event_is_a_line_of_json(daemon: Daemon, started: Started, folder: Path) -> None:
+def test_every_event_is_a_line_of_json(daemon: Daemon, folder: Path) -> None:
     daemon.cli("send", "known", "before")
-    watch = Reader(started(daemon, "watch", "--json"))
-    watch.event("session_joined")
+    with Program(daemon, "watch", "--json") as watch:
+        watch.event("session_joined")
 
-    (folder / "a.txt").write_text("one\n")
-    daemon.cli("send", "known", "hello")
-    daemon.cli("notify", "done", "--type", "success")
+        (folder / "a.txt").write_text("one\n")
+        daemon.cli("send", "known", "hello")
+        daemon.cli("notify", "done", "--type", "success")
 
-    update = watch.event("file_update")
-    assert (update["projectId"], update["filePath"], update["content"]) == ("app", "a.txt", "one\n")
-    assert watch.event("chat_message")["content"] == "hello"
-    assert watch.event("tts_notification")["type"] == "success"
-
-
-def test_a_session_that_begins_meanwhile_is_heard_from_its_beginning(
-    daemon: Daemon, started: Started
-) -> None:
-    watch = Reader(started(daemon, "watch", "--json"))
-    watch.event("connected")
-
-    daemon.cli("send", "begun meanwhile", "first words")
-
-    assert watch.event("chat_message")["content"] == "first words"
+        update = watch.event("file_update")
+        assert (update["projectId"], update["filePath"], update["content"]) == ("app", "a.txt", "one\n")
+        assert watch.event("chat_message")["content"] == "hello"
+        assert watch.event("tts_notification")["type"] == "success"
 
 
-def test_one_project_is_all_that_is_told_of(daemon: Daemon, started: Started, folder: Path) -> None:
-    watch = Reader(started(daemon, "watch", "--json", "--project", "app"))
-    assert watch.event("project_joined")["projectId"] == "app"
+def test_a_session_that_begins_meanwhile_is_heard_from_its_beginning(daemon: Daemon) -> None:
+    with Program(daemon, "watch", "--json") as watch:
+        watch.event("connected")
 
-    daemon.cli("notify", "not of this project")
-    (folder / "b.txt").write_text("two\n")
+        daemon.cli("send", "begun meanwhile", "first words")
 
-    assert '"file_update"' in watch.line_with("")
+        assert watch.event("chat_message")["content"] == "first words"
 
 
-def test_people_read_lines_without_escape_sequences(daemon: Daemon, started: Started) -> None:
-    daemon.cli("send", "hostile", "before")
-    watch = Reader(started(daemon, "watch"))
-    # Nothing is said when it begins to listen, so it is told until it hears.
-    heard = None
-    while heard is None:
-        daemon.cli("send", "hostile", "\x1b[2J\x1b]0;owned\x07 after", "--no-wait")
-        try:
-            heard = watch._lines.get(timeout=0.2)
-        except queue.Empty:
-            continue
+def test_one_project_is_all_that_is_told_of(daemon: Daemon, folder: Path) -> None:
+    with Program(daemon, "watch", "--json", "--project", "app") as watch:
+        assert watch.event("project_joined")["projectId"] == "app"
 
-    assert heard.endswith("\\x1b[2J\\x1b]0;owned\\x07 after\n")
-    assert "hostile" in heard
+        daemon.cli("notify", "not of this project")
+        (folder / "b.txt").write_text("two\n")
+
+        assert '"event": "file_update"' in watch.line()
+
+
+def test_people_read_lines_without_escape_sequences(daemon: Daemon) -> None:
+    with Program(daemon, "watch") as watch:
+        daemon.cli("send", "hostile", "\x1b[2J\x1b]0;owned\x07 after")
+
+        heard = watch.line("after")
+
+    assert heard.endswith(f"  hostile  {getuser()}: \\x1b[2J\\x1b]0;owned\\x07 after\n")
 
 
 def test_an_unknown_project_is_a_failure(daemon: Daemon) -> None:
