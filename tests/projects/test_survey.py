@@ -207,3 +207,13 @@ def test_what_clients_were_told_is_compared_in_the_first_scan_already(root: Path
     taken = survey.take(survey.look(deque([""]), read_new=False), announce_new=False)
 
     assert brief(taken) == [("update", "src/main.py", b"old")]
+
+
+def test_a_folder_leaves_alone_what_will_be_looked_at_for_its_own_sake(root: Path) -> None:
+    steps = Steps(root)
+    (root / "src" / "main.py").write_text("being written")
+    steps.looker.waiting = {"src/main.py"}.__contains__
+    assert steps.both("src").changes == []
+    steps.looker.waiting = set[str]().__contains__
+
+    assert brief(steps.both("src")) == [("update", "src/main.py", b"being written")]

@@ -442,3 +442,19 @@ async def test_looking_again_does_not_cut_a_writer_short(root: Path) -> None:
         await project.in_step()
 
         assert [each.content for each in project.told.changes] == [b"whole"]
+
+
+async def test_a_file_being_written_in_a_folder_that_comes_along_is_told_whole(root: Path) -> None:
+    outside = root.parent / "outside"
+    outside.mkdir()
+    async with following(root) as project:
+        with (outside / "slow").open("w") as file:
+            file.write("half, ")
+            file.flush()
+            (root.parent / "outside").rename(root / "inside")
+            await asyncio.sleep(0.1)
+            file.write("whole")
+        await project.told.about("inside/slow")
+        await project.in_step()
+
+        assert [each.content for each in project.told.changes] == [b"half, whole"]
