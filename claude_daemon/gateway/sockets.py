@@ -59,6 +59,7 @@ EXPIRY_WARNING_S = 60.0
 EXPIRY_GRACE_S = 10.0  # after expiry a client may still authenticate for this long
 GOODBYE_S = 0.5  # for a last packet to leave before the transport is closed
 MAX_TIMER_S = 86_400.0  # the loop's timers are not made for months
+LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; some tokens of others hold milliseconds
 
 # The stock engine logs tracebacks for what a client did wrong; we count it ourselves.
 _silent = logging.getLogger("claude_daemon.engineio")
@@ -87,6 +88,9 @@ class _Queue(asyncio.Queue[Any]):
         self._outbox = outbox
         self._drained = drained
         self._burst = 0
+
+    async def join(self) -> None:
+        """Don't wait: a client that doesn't fetch what it was sent would hold the engine's close for ever."""
 
     async def get(self) -> Any:
         self._burst = 0
@@ -543,7 +547,7 @@ class Sockets(socketio.AsyncServer):  # type: ignore[misc]  # socketio has no ty
 
 
 def _iso(unix: float) -> str:
-    return timestamp(datetime.fromtimestamp(unix, UTC))
+    return timestamp(datetime.fromtimestamp(min(unix, LAST_SECOND), UTC))
 
 
 def _limits(settings: ServerSettings, rate: RateSettings) -> replies.Limits:
