@@ -22,7 +22,7 @@ from claude_daemon.gateway.server import Server, local_caller
 from claude_daemon.gateway.sockets import Sockets
 from claude_daemon.lib.files import private_folder
 from claude_daemon.lib.tasks import Supervisor
-from claude_daemon.protocol import replies, requests
+from claude_daemon.protocol import notices, replies, requests
 from claude_daemon.protocol.model import DeviceId, Scope, UserId
 from claude_daemon.security.devices import Devices
 from claude_daemon.security.tokens import Tokens
@@ -140,6 +140,7 @@ async def serving(
         yield Served(
             listening, socket_path, store, hub, rooms, dispatcher, sockets, devices, tokens, routes, problems
         )
+        sockets.announce(notices.ServerShutdown(message="goodbye"))
         await sockets.close(0.5)
 
 

@@ -78,13 +78,14 @@ class Wire:
         self._reading.set()
 
     async def read(self) -> None:
-        while True:
-            await self._reading.wait()
-            message = await self.socket.receive()
-            if message.type is not aiohttp.WSMsgType.TEXT:
-                break
-            await self._take(message.data)
-            self._arrived.set()
+        with suppress(ConnectionError):  # closed while it answered a ping
+            while True:
+                await self._reading.wait()
+                message = await self.socket.receive()
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    break
+                await self._take(message.data)
+                self._arrived.set()
         self.closed.set()
         self._arrived.set()
 

@@ -119,6 +119,20 @@ class _Packet(engineio.packet.Packet):  # type: ignore[misc]  # engineio has no 
         self.size = len(start) + len(payload) + len(end)
 
 
+class _Body:
+    """A request's body, read whole: the engine takes what one read gives for all of it."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._content = request.content
+
+    async def read(self, length: int) -> bytes:
+        return await self._content.readexactly(length)
+
+
+def _environ(request: web.Request) -> dict[str, Any]:
+    return {**engineio_aiohttp.translate_request(request), "wsgi.input": _Body(request)}
+
+
 class _WebSocket(engineio_aiohttp.WebSocket):  # type: ignore[misc]  # engineio has no types
     """aiohttp's websocket without compression, closed in order whatever a client sends."""
 
@@ -324,7 +338,11 @@ class Sockets(socketio.AsyncServer):  # type: ignore[misc]  # socketio has no ty
             logger=_silent,
             engineio_logger=_silent,
         )
-        self.eio._async = {**self.eio._async, "websocket": _WebSocket}  # noqa: SLF001  its one seam for a transport
+        self.eio._async = {
+            **self.eio._async,  # noqa: SLF001  its one seam for a transport
+            "websocket": _WebSocket,
+            "translate_request": _environ,
+        }  # noqa: SLF001  its one seam for a transport
         self._settings = settings
         self._limits = _limits(settings, rate)
         self._hub = hub
