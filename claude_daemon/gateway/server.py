@@ -81,7 +81,8 @@ class Server:
             client_max_size=self._settings.max_packet_bytes,
         )
         app.on_response_prepare.append(guard.on_prepare)
-        self._sockets.attach(app, PATH)
+        app.router.add_get(PATH, self._sockets.handle)
+        app.router.add_post(PATH, self._sockets.handle)
         self._routes.add_to(app)
         return app
 

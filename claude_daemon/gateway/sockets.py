@@ -338,11 +338,11 @@ class Sockets(socketio.AsyncServer):  # type: ignore[misc]  # socketio has no ty
             logger=_silent,
             engineio_logger=_silent,
         )
-        self.eio._async = {
-            **self.eio._async,  # noqa: SLF001  its one seam for a transport
+        self.eio._async = {  # noqa: SLF001  its one seam for a transport
+            **self.eio._async,  # noqa: SLF001  likewise
             "websocket": _WebSocket,
             "translate_request": _environ,
-        }  # noqa: SLF001  its one seam for a transport
+        }
         self._settings = settings
         self._limits = _limits(settings, rate)
         self._hub = hub
@@ -361,6 +361,16 @@ class Sockets(socketio.AsyncServer):  # type: ignore[misc]  # socketio has no ty
     def connected(self) -> int:
         """Clients that are connected and known."""
         return sum(1 for each in self._connections.values() if each.caller)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One HTTP request of the engine's, a poll or an upgrade."""
+        try:
+            answer: web.StreamResponse = await self.eio.handle_request(request)
+        except Exception as error:  # noqa: BLE001  the engine fails in many ways on what isn't Engine.IO
+            self._metrics.malformed()
+            log.debug("malformed request: %s", error)
+            return web.Response(status=400, text="this is not Engine.IO")
+        return answer
 
     def announce(self, event: Notice) -> None:
         """Say something to everybody."""
