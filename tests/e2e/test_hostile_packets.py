@@ -5,6 +5,7 @@ import gzip
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import aiohttp
 import psutil
@@ -223,20 +224,28 @@ async def test_a_packet_just_below_the_limit_arrives_whole(
         assert packet == '437[{"ok":true}]'
 
 
-@pytest.mark.parametrize("body", ["without a length", "compressed"])
-async def test_a_body_that_grows_is_not_kept(daemon: Daemon, token: str, neighbour: Peer, body: str) -> None:
-    async def endless() -> AsyncIterator[bytes]:
-        for _ in range(2_000):
-            yield b"x" * 100_000
+async def endless() -> AsyncIterator[bytes]:
+    for _ in range(2_000):
+        yield b"x" * 100_000
 
-    bomb = gzip.compress(b"4" + b"x" * 900_000_000, compresslevel=9)
-    assert len(bomb) < MAX_PACKET
-    data, headers = (endless(), {}) if body == "without a length" else (bomb, {"Content-Encoding": "gzip"})
+
+def compressed() -> bytes:
+    return gzip.compress(b"4" + b"x" * 200_000_000, compresslevel=1)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [(endless, {}), (compressed, {"Content-Encoding": "gzip"})],
+    ids=["endless", "compressed"],
+)
+async def test_a_body_that_grows_is_not_kept(
+    daemon: Daemon, token: str, neighbour: Peer, body: Callable[[], Any], headers: dict[str, str]
+) -> None:
     before = psutil.Process(daemon.pid).memory_info().rss
     async with attacker(daemon.url, "polling", token=token) as hostile:
         with suppress(aiohttp.ClientError):  # cut off in the middle is as good as refused
-            async with hostile.http.post(hostile.address, data=data, headers=headers) as answer:
-                assert answer.status in {200, 400, 411, 413, 415}
+            async with hostile.http.post(hostile.address, data=body(), headers=headers) as answer:
+                assert answer.status in {200, 400, 413}
         assert psutil.Process(daemon.pid).memory_info().rss - before < MEMORY_GROWTH
 
 
