@@ -190,6 +190,12 @@ class Value:
     why: str
 
 
+_ZERO_IS_A_CHOICE = {
+    ("server", "port"),
+    ("speech", "rate"),
+    ("storage", "commit_window_ms"),
+    ("chat", "retries"),
+}
 _GROUP_NAMES = ("server", "security", "rate", "storage", "terminal", "projects", "speech", "chat", "log")
 
 
@@ -216,8 +222,8 @@ class Settings:
 
     def values(self) -> Iterator[Value]:
         """Every setting with where it came from; secrets are shown as set or not."""
-        for group in GROUPS:
-            for each in fields(GROUPS[group]):
+        for group, kind in GROUPS.items():
+            for each in fields(kind):
                 value = getattr(getattr(self, group), each.name)
                 if each.metadata["secret"] and value:
                     value = "(set)"
@@ -246,7 +252,15 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             raise SettingError(f"{toml_path}: {group} must be a table, written as [{group}]")
         given: dict[str, Any] = {}
         for each in fields(kind):
-            found = _find(group, each, environ, dotenv, dotenv_path, table, toml_path)
+            found = _find(
+                group,
+                each,
+                environ=environ,
+                dotenv=dotenv,
+                dotenv_path=dotenv_path,
+                table=table,
+                toml_path=toml_path,
+            )
             if found is not None:
                 given[each.name], sources[f"{group}.{each.name}"] = found
         if table:
@@ -290,18 +304,18 @@ def check(settings: Settings) -> Settings:
             raise SettingError("ALLOWED_ORIGINS must name origins exactly, such as http://localhost:3000")
     if settings.log.level.lower() not in {"debug", "info", "warning", "error"}:
         raise SettingError("LOG_LEVEL must be debug, info, warning or error")
+    _check_numbers(settings)
+    return settings
+
+
+def _check_numbers(settings: Settings) -> None:
     for group, kind in GROUPS.items():
         for each in fields(kind):
             value = getattr(getattr(settings, group), each.name)
-            zero_is_a_choice = (group, each.name) in {
-                ("server", "port"),
-                ("speech", "rate"),
-                ("storage", "commit_window_ms"),
-                ("chat", "retries"),
-            }
-            if type(value) in (int, float) and (value < 0 or (value == 0 and not zero_is_a_choice)):
+            if type(value) not in (int, float):
+                continue
+            if value < 0 or (value == 0 and (group, each.name) not in _ZERO_IS_A_CHOICE):
                 raise SettingError(f"{group}.{each.name} must be above 0, it is {value}")
-    return settings
 
 
 def folders(environ: Mapping[str, str]) -> Folders:
@@ -318,6 +332,7 @@ def folders(environ: Mapping[str, str]) -> Folders:
 def _find(
     group: str,
     each: "dataclasses.Field[Any]",
+    *,
     environ: Mapping[str, str],
     dotenv: Mapping[str, str],
     dotenv_path: Path,
