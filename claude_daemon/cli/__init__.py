@@ -43,6 +43,8 @@ def _run(arguments: list[str]) -> int:
             return commands.invoke(context) or 0
     except click.exceptions.Exit as end:
         return end.exit_code
+    except click.exceptions.Abort:  # Ctrl-C or the end of the input, at a question
+        raise KeyboardInterrupt from None
     except OSError:
         raise
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What the doctor has to be told: the daemon's own word, or, with it off, what it would find itself.
+"""What the doctor has to be told: the daemon's own word, or, without it, what it would find itself.
 
 Every probe is the one that the daemon makes at its start, so both come to the same verdict.
 """
@@ -10,13 +10,14 @@ from claude_daemon.cli.connection import DaemonOffError, connected
 from claude_daemon.cli.failure import CommandError
 from claude_daemon.config import Settings
 from claude_daemon.doctor.examination import Findings
+from claude_daemon.doctor.files import Secrets
 from claude_daemon.doctor.instance import running_instance
 from claude_daemon.errors import DaemonError
 from claude_daemon.protocol.model import Json
 
 
 async def gather(settings: Settings) -> Findings:
-    """Ask the daemon; probe what it would probe, if it is off."""
+    """Ask the daemon; probe what it would probe, if it does not answer."""
     instance = running_instance(settings.folders.state)
     status: Json | None = None
     silence = ""
@@ -27,26 +28,20 @@ async def gather(settings: Settings) -> Findings:
         instance = None
     except CommandError as failure:
         silence = failure.message
-    key = bool(settings.chat.claude_api_key)
-    database = _database(settings)
-    if status is not None:
-        return Findings(
-            instance=instance, status=status, vault=status.get("vault"), key=key, database=database
-        )
-    if instance is not None:
-        return Findings(instance=instance, status=None, silence=silence, key=key, database=database)
     with tempfile.TemporaryDirectory(prefix="claude-daemon-doctor-") as folder:
-        sandbox, sandbox_problem = await _sandbox(settings, Path(folder))
+        sandbox, sandbox_problem = None, None
+        if status is None or status["terminal"]["sandbox"]["mechanism"] == "none":  # for the reason why
+            sandbox, sandbox_problem = await _sandbox(settings, Path(folder))
         return Findings(
-            instance=None,
-            status=None,
-            port_problem=_port(settings.server.port),
+            instance=instance,
+            status=status,
+            silence=silence,
+            port_problem=None if instance else _port(settings.server.port),
             sandbox=sandbox,
             sandbox_problem=sandbox_problem,
-            speech_problem=await _speech(settings, Path(folder)),
+            speech_problem=None if status else await _speech(settings, Path(folder)),
             vault=await _vault(settings),
-            key=key,
-            database=database,
+            database=_database(settings),
         )
 
 
@@ -95,18 +90,14 @@ async def _speech(settings: Settings, folder: Path) -> str | None:
     return None
 
 
-async def _vault(settings: Settings) -> str | None:
+async def _vault(settings: Settings) -> Secrets | None:
     """Where secrets are kept; the daemon makes its first one, so before that there is none."""
-    from claude_daemon.security.vault import Vault
+    from claude_daemon.security.vault import API_KEY, open_vault
 
-    try:
-        installation = (settings.folders.state / "installation").read_text("utf-8").strip()
-    except OSError:
+    if not (settings.folders.state / "installation").exists():
         return None
-    vault = await Vault.open(
-        settings.folders.state,
-        installation=installation,
-        file_only=settings.file_vault,
-        keyring_timeout_s=settings.security.keyring_timeout_s,
-    )
-    return vault.name
+    vault = await open_vault(settings)
+    try:
+        return Secrets(vault.name, has_key=await vault.get(API_KEY) is not None)
+    except DaemonError as error:
+        return Secrets(vault.name, problem=error.message)

@@ -30,19 +30,17 @@ def alive(instance: Instance | None, status: Status | None, silence: str) -> Che
     return Check("daemon", "ok", f"version {status['version']} runs{where}")
 
 
-def sandbox(status: Status | None, *, probed: str | None, problem: str | None) -> Check:
-    """`probed` is the mechanism that was found with the daemon off, `problem` why there is none."""
-    mechanism = status["terminal"]["sandbox"]["mechanism"] if status else probed
-    if mechanism and mechanism != "none":
-        limits = status["terminal"]["sandbox"]["limits"] if status else []
-        held = f", limits that hold: {', '.join(limits)}" if limits else ""
-        return Check("sandbox", "ok", f"commands run in {mechanism}{held}")
-    return Check(
-        "sandbox",
-        "failure",
-        f"no sandbox works here, so commands are refused{f': {problem}' if problem else ''}",
-        "on Debian and Ubuntu: sudo apt-get install bubblewrap; then claude-daemon restart",
-    )
+def sandbox(status: Status | None, *, probed: str | None, problem: str | None, installed: bool) -> Check:
+    """`probed` is what was found without the daemon's word, `problem` why there is none."""
+    said = status["terminal"]["sandbox"] if status else {"mechanism": probed or "none", "limits": []}
+    if said["mechanism"] != "none":
+        held = f", limits that hold: {', '.join(said['limits'])}" if said["limits"] else ""
+        return Check("sandbox", "ok", f"commands run in {said['mechanism']}{held}")
+    if probed:
+        seen = f"the daemon found no sandbox at its start, and {probed} works now"
+        return Check("sandbox", "warning", seen, "claude-daemon restart")
+    remedy = "" if installed else "on Debian and Ubuntu: sudo apt-get install bubblewrap"
+    return Check("sandbox", "failure", problem or "commands are refused: there is no sandbox here", remedy)
 
 
 def speech(status: Status | None, *, problem: str | None) -> Check:

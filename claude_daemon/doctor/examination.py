@@ -30,10 +30,8 @@ class Findings:
     sandbox: str | None = None
     sandbox_problem: str | None = None
     speech_problem: str | None = None
-    vault: str | None = None
-    """Where secrets are kept, None when there are none yet."""
-    key: bool = False
-    """Whether there is a key of the Claude API."""
+    vault: files.Secrets | None = None
+    """None when there are no secrets yet."""
     database: Path
 
 
@@ -41,6 +39,7 @@ def examine(settings: Settings, found: Findings) -> list[Check]:
     """Every check; none of them changes anything."""
     state = settings.folders.state
     status = found.status
+    key = bool(settings.chat.claude_api_key) or (found.vault is not None and found.vault.has_key)
     return [
         files.settings(settings),
         files.folders(settings.folders),
@@ -51,7 +50,12 @@ def examine(settings: Settings, found: Findings) -> list[Check]:
         files.secrets(state, found.vault),
         files.database(found.database, tables.HEAD),
         machine.disk(str(state), shutil.disk_usage(_existing(state)).free),
-        daemon.sandbox(status, probed=found.sandbox, problem=found.sandbox_problem),
+        daemon.sandbox(
+            status,
+            probed=found.sandbox,
+            problem=found.sandbox_problem,
+            installed=shutil.which("bwrap") is not None,
+        ),
         daemon.speech(status, problem=found.speech_problem),
         machine.watches(
             _limit("max_user_watches"),
@@ -59,7 +63,7 @@ def examine(settings: Settings, found: Findings) -> list[Check]:
             sum(each["files"] for each in status["projects"]) if status else 0,
         ),
         daemon.projects(status),
-        daemon.assistant(status, key=found.key, installed=importlib.util.find_spec("anthropic") is not None),
+        daemon.assistant(status, key=key, installed=importlib.util.find_spec("anthropic") is not None),
         machine.clock(time.time(), files.newest(state)),
     ]
 

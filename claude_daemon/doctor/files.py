@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from claude_daemon.config import Folders, Settings
@@ -45,20 +46,34 @@ def folders(where: Folders) -> Check:
     return Check("folders", "ok", f"state and logs are in {where.state}, private")
 
 
-def secrets(state: Path, vault: str | None) -> Check:
-    """Where secrets are kept; `vault` is the keyring's name or `file`, None when it is not known yet."""
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What is known of the vault, without any of its secrets."""
+
+    vault: str
+    """The keyring's name, or `file`."""
+    has_key: bool = False
+    """Whether a key of the Claude API is in it."""
+    problem: str | None = None
+    """Why it cannot be read."""
+
+
+def secrets(state: Path, found: Secrets | None) -> Check:
+    """Where secrets are kept; `found` is None when there are none yet."""
     file = state / "secrets.json"
+    if found is None:
+        return Check("secrets", "ok", "there are none yet; they are made at the first start")
+    if found.problem:
+        return Check("secrets", "failure", found.problem)
     if _mode(file) & 0o077:
         return Check("secrets", "failure", f"others can read {file}", f"chmod 600 {file}")
-    if vault is None:
-        return Check("secrets", "ok", "there are none yet; they are made at the first start")
-    where = f"in {file}, which only you can read" if vault == "file" else f"in the keyring {vault}"
+    where = f"in {file}, which only you can read" if found.vault == "file" else f"in {found.vault}"
     return Check("secrets", "ok", f"they are kept {where}")
 
 
 def database(path: Path, newest_schema: str) -> Check:
     """Whether it can be opened for reading, is whole, and is not of a newer version."""
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:
         return Check("database", "ok", f"{path} is made at the first start")
     deadline = time.monotonic() + CHECK_WITHIN_S
     try:

@@ -13,10 +13,12 @@ import pytest
 from claude_daemon.config import Folders, load
 from claude_daemon.doctor import daemon, files, machine
 from claude_daemon.doctor.check import Check, report
+from claude_daemon.doctor.files import Secrets
 from claude_daemon.doctor.instance import Instance
 
 HERE = Instance(4711, "http://127.0.0.1:3001")
 NOW = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
+UNCONFINED = {"sandbox": {"mechanism": "none", "limits": []}}
 posix = pytest.mark.skipif(sys.platform == "win32", reason="modes and owners of POSIX")
 
 
@@ -55,16 +57,12 @@ def test_a_failure_alone_is_not_ok() -> None:
         (lambda: daemon.alive(HERE, status(problems=["no disk"]), ""), "warning", "see the checks below"),
         (lambda: daemon.alive(None, None, ""), "warning", "claude-daemon start"),
         (lambda: daemon.alive(HERE, None, "silent"), "failure", "kill -9 4711; claude-daemon start"),
-        (lambda: daemon.sandbox(status(), probed=None, problem=None), "ok", ""),
-        (
-            lambda: daemon.sandbox(
-                status(terminal={"sandbox": {"mechanism": "none", "limits": []}}), probed=None, problem=None
-            ),
-            "failure",
-            "bubblewrap",
-        ),
-        (lambda: daemon.sandbox(None, probed="bwrap", problem=None), "ok", ""),
-        (lambda: daemon.sandbox(None, probed=None, problem="none"), "failure", "bubblewrap"),
+        (lambda: confined(status()), "ok", ""),
+        (lambda: confined(status(terminal=UNCONFINED), problem="no"), "failure", "apt-get install"),
+        (lambda: confined(status(terminal=UNCONFINED), problem="no", installed=True), "failure", ""),
+        (lambda: confined(status(terminal=UNCONFINED), probed="bwrap"), "warning", "claude-daemon restart"),
+        (lambda: confined(None, probed="bwrap"), "ok", ""),
+        (lambda: confined(None, problem="none"), "failure", "bubblewrap"),
         (lambda: daemon.speech(status(), problem=None), "ok", ""),
         (lambda: daemon.speech(None, problem=None), "ok", ""),
         (lambda: daemon.speech(None, problem="no device"), "warning", "espeak-ng"),
@@ -118,6 +116,16 @@ def test_a_verdict_comes_with_its_remedy(check: Callable[[], Check], verdict: st
     assert found.evidence
 
 
+def confined(
+    said: dict[str, Any] | None,
+    *,
+    probed: str | None = None,
+    problem: str | None = None,
+    installed: bool = False,
+) -> Check:
+    return daemon.sandbox(said, probed=probed, problem=problem, installed=installed)
+
+
 def project(state: str, **more: Any) -> dict[str, Any]:
     return {"projectId": "app", "path": "/app", "state": state, "files": 1, **more}
 
@@ -154,13 +162,16 @@ def test_folders_are_ours_alone(folders: Folders, tmp_path: Path) -> None:
 @posix
 def test_secrets_are_for_nobody_else(tmp_path: Path) -> None:
     assert files.secrets(tmp_path, None).verdict == "ok"
-    (tmp_path / "secrets.json").write_text("{}")
-    (tmp_path / "secrets.json").chmod(0o600)
-    assert files.secrets(tmp_path, "file").verdict == "ok"
+    file = tmp_path / "secrets.json"
+    file.write_text("{}")
+    file.chmod(0o600)
+    assert files.secrets(tmp_path, Secrets("file")).verdict == "ok"
+    assert files.secrets(tmp_path, Secrets("file", problem="it is damaged")).verdict == "failure"
 
-    (tmp_path / "secrets.json").chmod(0o644)
-    assert files.secrets(tmp_path, "file").remedy == f"chmod 600 {tmp_path / 'secrets.json'}"
-    assert files.secrets(tmp_path, "file").verdict == "failure"
+    file.chmod(0o644)
+    assert files.secrets(tmp_path, Secrets("file")) == Check(
+        "secrets", "failure", f"others can read {file}", f"chmod 600 {file}"
+    )
 
 
 @posix
