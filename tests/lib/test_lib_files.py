@@ -1,6 +1,6 @@
 import os
-import sys
 import stat
+import sys
 from pathlib import Path
 
 import pytest
