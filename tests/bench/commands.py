@@ -17,7 +17,7 @@ def measure(folder: Path, rounds: int) -> Findings:
         sandbox, found = asyncio.run(_rounds(daemon.url, daemon.token(), rounds))
     return Findings(
         "commands",
-        f"`echo hi` to its first terminal_output, one after the other, {COMMANDS} a round; sandbox: {sandbox}",
+        f"`echo hi` to its first terminal_output, one by one, {COMMANDS} a round; sandbox: {sandbox}",
         [
             Figure("first output p50", "ms", [percentile(each, 0.5) for each in found]),
             Figure("first output p99", "ms", [percentile(each, 0.99) for each in found]),

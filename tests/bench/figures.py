@@ -56,7 +56,7 @@ def machine(folder: Path) -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": ", ".join(f"{name} {version(name)}" for name in SHOWN_PACKAGES),
         "system": platform.platform(),
-        "processor": f"{psutil.cpu_count()} × {_processor()}",
+        "processor": f"{psutil.cpu_count()} x {_processor()}",
         "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
         "state on": _filesystem(folder),
         "load before": f"{load} (1, 5, 15 minutes)",

@@ -30,7 +30,7 @@ def measure(folder: Path, rounds: int) -> Findings:
             rss.append(sum(each.memory_info().rss for each in _tree(daemon.pid)) / 1e6)
     return Findings(
         "idle",
-        f"one project of {FILES:,} files, nobody connected, {WATCHED_S:g} s a round; the daemon and its children",
+        f"one project of {FILES:,} files, nobody connected, {WATCHED_S:g} s a round; with its children",
         [Figure("resident memory", "MB", rss), Figure("CPU", "%", cpu)],
     )
 

@@ -28,8 +28,9 @@ def measure(folder: Path, rounds: int) -> Findings:
     where = f"daemon on CPU {DAEMON_CPU}, load on CPU {LOAD_CPU}" if is_pinned else "neither side pinned"
     return Findings(
         "messages",
-        f"{load.CLIENTS} clients, each in a session of its own with {load.IN_FLIGHT} in flight, {load.COUNTED_S:g} s"
-        f" a round after {load.WARM_UP_S:g} s of warming up; every ack after the commit; {where}",
+        f"{load.CLIENTS} clients, each in a session of its own with {load.IN_FLIGHT} in flight, "
+        f"{load.COUNTED_S:g} s a round after {load.WARM_UP_S:g} s of warming up; "
+        f"every ack after the commit; {where}",
         figures,
     )
 
@@ -49,12 +50,13 @@ def _round(daemon: Daemon, token: str, *, client_ids: bool) -> dict[str, float]:
         generator.stdin.write(token + "\n")
         generator.stdin.close()
         spent: list[float] = []
+        found: dict[str, Any] = {}
         for line in generator.stdout:
             if line.strip() in {"begin", "end"}:
                 times = process.cpu_times()
                 spent.append(times.user + times.system)
             else:
-                found: dict[str, Any] = json.loads(line)
+                found = json.loads(line)
     if generator.returncode:
         raise RuntimeError(f"the load generator ended with {generator.returncode}")
     return {**found, "server_cpu_s": spent[1] - spent[0]}

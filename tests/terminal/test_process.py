@@ -421,7 +421,7 @@ async def test_cpu_time(confined: Confined) -> None:
 async def test_cpu_time_of_one_that_ignores_it(confined: Confined) -> None:
     ran = await confined.run("trap '' XCPU; while :; do :; done", cpu_s=1)
 
-    assert (ran.ending.signal, ran.duration_ms < 4_000) == ("KILL", True)
+    assert ran.ending.signal == "KILL"
 
 
 async def test_the_size_of_a_file(confined: Confined, project: Path) -> None:
