@@ -499,6 +499,8 @@ class Sockets(socketio.AsyncServer):  # type: ignore[misc]  # socketio has no ty
 
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
         try:
+            if eio_sid in self._binary_packet and not isinstance(data, bytes):
+                raise ValueError("text where an attachment was due")  # noqa: TRY301  as any other malformed packet
             await super()._handle_eio_message(eio_sid, data)
             pending = self._binary_packet.get(eio_sid)
             if pending is not None and pending.attachment_count > ATTACHMENTS:
