@@ -7,13 +7,15 @@ import argparse
 import json
 import sys
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 
 ROUNDS = 3
 
 
 def main() -> None:
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # for `bench` and what tests have in common
+    tests = Path(__file__).resolve().parent.parent
+    sys.path[:1] = [str(tests), str(tests.parent)]  # for `bench`, what tests share, and the daemon's version
     from bench import commands, idle, laggard, messages, saves, start
     from bench.figures import document, machine, table
 
@@ -37,7 +39,8 @@ def main() -> None:
         where, found = machine(folder), []
         for measurement in options.only or measurements:
             sys.stderr.write(f"{measurement} ...\n")
-            found.append(measurements[measurement](folder, options.rounds))
+            with redirect_stdout(sys.stderr):  # the tests' daemon shows the end of its log there
+                found.append(measurements[measurement](folder, options.rounds))
     if options.json:
         sys.stdout.write(json.dumps(document(where, found), indent=2, ensure_ascii=False) + "\n")
     else:

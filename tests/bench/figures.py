@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-SHOWN_PACKAGES = ("claude-daemon", "aiohttp", "python-socketio", "python-engineio", "msgspec", "sqlalchemy")
+SHOWN_PACKAGES = ("aiohttp", "python-socketio", "python-engineio", "msgspec", "sqlalchemy")
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,11 @@ def percentile(samples: Sequence[float], share: float) -> float:
 
 def machine(folder: Path) -> dict[str, str]:
     """What figures depend on; `folder` is where the daemons keep their state."""
+    from claude_daemon.protocol.version import SERVER_VERSION  # the load generator needs nothing of it
+
     load = ", ".join(f"{each:.1f}" for each in psutil.getloadavg())
     return {
-        "commit": _commit(),
+        "version": f"{SERVER_VERSION} ({_commit()})",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": ", ".join(f"{name} {version(name)}" for name in SHOWN_PACKAGES),
         "system": platform.platform(),

@@ -11,9 +11,12 @@ LOAD_CPU = 1
 
 def pin(cpu: int) -> bool:
     """This thread, and what it starts from now on; false where that cannot be."""
-    if sys.platform != "linux" or cpu not in os.sched_getaffinity(0):
+    if sys.platform != "linux":
         return False
-    os.sched_setaffinity(0, {cpu})
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except OSError:  # there is no such processor, or it is not ours
+        return False
     return True
 
 
